@@ -1,0 +1,2 @@
+//! `jmp`, also run as `j`.
+fn main() {}

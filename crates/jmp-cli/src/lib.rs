@@ -1,0 +1,1 @@
+//! Commands and output formats of jmp and j

@@ -1,0 +1,1 @@
+//! Connect to exporters, the device tree, dynamic and typed clients

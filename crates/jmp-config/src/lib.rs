@@ -1,0 +1,1 @@
+//! Configuration files, environment, precedence and errors that point

@@ -1,0 +1,1 @@
+//! Session server, hooks and direct listener

@@ -1,0 +1,1 @@
+//! Shared driver interfaces and their clients

@@ -1,0 +1,1 @@
+//! Pure exporter status machine and hook policy

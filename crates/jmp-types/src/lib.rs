@@ -1,0 +1,1 @@
+//! Identifiers, labels and durations: no IO, no async

@@ -1,0 +1,1 @@
+//! Value codec, byte streams over frames, resources, connections and the authority filter

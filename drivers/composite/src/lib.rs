@@ -1,0 +1,1 @@
+//! Groups of drivers and references between them

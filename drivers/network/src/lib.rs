@@ -1,0 +1,1 @@
+//! TCP, UDP, Unix, echo, WebSocket, vsock and D-Bus networks

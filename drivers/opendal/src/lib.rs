@@ -1,0 +1,1 @@
+//! Storage through OpenDAL, storage multiplexers and flashers

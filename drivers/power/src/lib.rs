@@ -1,0 +1,1 @@
+//! Power: mock drivers and client

@@ -1,0 +1,1 @@
+//! A small simulated board: boot ROM, U-Boot, Linux console, storage, power
