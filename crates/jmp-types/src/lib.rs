@@ -1,1 +1,16 @@
-//! Identifiers, labels and durations: no IO, no async
+//! Identifiers, labels, selectors and durations: the small words every other crate speaks.
+//!
+//! No IO and no async. Start reading at [`TimeSpan`] for the duration grammar, at [`Selector`] for
+//! what `-l` accepts and at [`ids`] for the newtypes.
+
+pub mod ids;
+mod labels;
+mod selector;
+mod time_span;
+
+pub use ids::{
+    Alias, ClientName, DriverUuid, ExporterName, IdError, LeaseName, Namespace, SessionId,
+};
+pub use labels::{LabelError, Labels};
+pub use selector::{Selector, SelectorError, SelectorTerm};
+pub use time_span::{ParsedTimeSpan, TimeSpan, TimeSpanError};
