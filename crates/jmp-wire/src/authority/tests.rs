@@ -298,7 +298,9 @@ proptest! {
         if http::uri::Authority::try_from(value.as_str()).is_ok() {
             let rewritten = rewritten_value(value.as_bytes());
             prop_assert!(http::uri::Authority::try_from(rewritten.as_slice()).is_ok());
-            if !value.contains(['%', '@']) {
+            // The `http` crate lets an IPv6 address begin in the middle of a host; nobody else does.
+            let odd = value.rfind('[') > Some(0);
+            if !odd && !value.contains(['%', '@']) {
                 prop_assert_eq!(rewritten, value.as_bytes());
             }
         }
