@@ -1,1 +1,3 @@
-//! A small simulated board: boot ROM, U-Boot, Linux console, storage, power
+//! A small simulated board: boot ROM, U-Boot, Linux console, storage, power.
+
+pub mod board;
