@@ -1,0 +1,7 @@
+//! The kinds of configuration file.
+
+pub mod client;
+pub mod common;
+pub mod export;
+pub mod exporter;
+pub mod user;
