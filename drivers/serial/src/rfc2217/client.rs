@@ -221,12 +221,14 @@ impl Rfc2217Control {
         self.set(Command::SetParity, &[PARITY_NONE]).await?;
         self.set(Command::SetStopSize, &[STOP_SIZE_ONE]).await?;
         self.set_control(ControlValue::FlowControlNone).await?;
-        // A port without modem lines (a pseudo terminal behind the server) may decline these; opening a local one
-        // does not fail for that either.
-        for value in [ControlValue::DtrOn, ControlValue::RtsOn] {
-            match self.set_control(value).await {
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-                other => other?,
+        // Opening a port asserts both lines. Nobody waits for the answers: ser2net gives none when its port has no modem
+        // lines (observed on 4.3.11), and a local port opens without them, too. The purge shows that they were read.
+        {
+            let mut connection = self.shared.lock();
+            for value in [ControlValue::DtrOn, ControlValue::RtsOn] {
+                connection
+                    .session()
+                    .queue_command(Command::SetControl, &[value as u8]);
             }
         }
         self.purge().await?;
@@ -256,15 +258,22 @@ impl Rfc2217Control {
     }
 
     async fn set_control(&self, value: ControlValue) -> io::Result<()> {
-        if !self.settings.ignore_set_control {
-            return self.set(Command::SetControl, &[value as u8]).await;
+        if self.settings.ignore_set_control {
+            let mut connection = self.shared.lock();
+            connection
+                .session()
+                .queue_command(Command::SetControl, &[value as u8]);
+            connection.send_now();
+            return Ok(());
         }
-        let mut connection = self.shared.lock();
-        connection
-            .session()
-            .queue_command(Command::SetControl, &[value as u8]);
-        connection.send_now();
-        Ok(())
+        match value {
+            // ser2net answers everything about the break with "on" (observed on 4.3.11), so an answer has to do.
+            ControlValue::BreakOn | ControlValue::BreakOff => self
+                .request(Command::SetControl, &[value as u8])
+                .await
+                .map(drop),
+            _ => self.set(Command::SetControl, &[value as u8]).await,
+        }
     }
 
     /// Sends a command and returns the server's answer to it.

@@ -292,3 +292,131 @@ impl<S> Shared<S> {
         lock(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::timeout;
+
+    use super::super::session::RECEIVE_LIMIT;
+    use super::*;
+
+    const SUSPEND: [u8; 6] = [255, 250, 44, 108, 255, 240];
+    const RESUME: [u8; 6] = [255, 250, 44, 109, 255, 240];
+
+    fn connection() -> (Shared<DuplexStream>, DuplexStream) {
+        let (near, far) = duplex(1024);
+        (Shared::new(Connection::new(near, "test".to_owned())), far)
+    }
+
+    /// A task that writes one byte, and is idle until it can.
+    fn spawn_writer(shared: &Shared<DuplexStream>) -> tokio::task::JoinHandle<io::Result<usize>> {
+        let shared = shared.clone();
+        tokio::spawn(
+            async move { poll_fn(|context| shared.lock().poll_write(context, b"x")).await },
+        )
+    }
+
+    async fn read(shared: &Shared<DuplexStream>) -> io::Result<Vec<u8>> {
+        let mut bytes = [0; 64];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        poll_fn(|context| shared.lock().poll_read(context, &mut buffer)).await?;
+        Ok(buffer.filled().to_vec())
+    }
+
+    async fn soon<T>(future: impl Future<Output = T>) -> T {
+        timeout(Duration::from_secs(10), future)
+            .await
+            .expect("it happens in time")
+    }
+
+    #[tokio::test]
+    async fn a_suspended_writer_is_resumed_without_a_reader() {
+        let (shared, mut far) = connection();
+        far.write_all(&SUSPEND).await.unwrap();
+        shared.lock().send_now();
+        let writer = spawn_writer(&shared);
+        tokio::task::yield_now().await;
+        assert!(!writer.is_finished());
+        far.write_all(&RESUME).await.unwrap();
+        assert_eq!(soon(writer).await.unwrap().unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_reader_gets_what_a_control_received() {
+        let (shared, mut far) = connection();
+        let reader = tokio::spawn({
+            let shared = shared.clone();
+            async move { read(&shared).await }
+        });
+        tokio::task::yield_now().await;
+        // The control polls last, so that the socket would wake it alone.
+        let control = tokio::spawn({
+            let shared = shared.clone();
+            async move {
+                poll_fn(|context| {
+                    shared
+                        .lock()
+                        .poll_control(context, |session| session.modem_state().0)
+                })
+                .await
+            }
+        });
+        tokio::task::yield_now().await;
+        far.write_all(b"data").await.unwrap();
+        assert_eq!(soon(reader).await.unwrap().unwrap(), b"data");
+        far.write_all(&[255, 250, 44, 107, 16, 255, 240])
+            .await
+            .unwrap();
+        assert!(soon(control).await.unwrap().unwrap().clear_to_send());
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_held_back_while_nobody_reads() {
+        let (shared, mut far) = connection();
+        let flood = tokio::spawn(async move { far.write_all(&vec![7; 4 * RECEIVE_LIMIT]).await });
+        for _ in 0..1000 {
+            shared.lock().send_now();
+            tokio::task::yield_now().await;
+        }
+        let unread = shared.lock().session().unread();
+        assert!(
+            (RECEIVE_LIMIT..RECEIVE_LIMIT + READ_CHUNK).contains(&unread),
+            "{unread}"
+        );
+        let mut total = 0;
+        while total < 4 * RECEIVE_LIMIT {
+            total += soon(read(&shared)).await.unwrap().len();
+        }
+        soon(flood).await.unwrap().unwrap();
+        assert_eq!(
+            soon(read(&shared)).await.unwrap(),
+            b"",
+            "the end comes after the data"
+        );
+    }
+
+    #[tokio::test]
+    async fn closing_wakes_everybody() {
+        let (shared, mut far) = connection();
+        far.write_all(&SUSPEND).await.unwrap();
+        shared.lock().send_now();
+        let writer = spawn_writer(&shared);
+        let reader = tokio::spawn({
+            let shared = shared.clone();
+            async move { read(&shared).await }
+        });
+        tokio::task::yield_now().await;
+        shared.lock().close();
+        assert_eq!(
+            soon(writer).await.unwrap().unwrap_err().kind(),
+            io::ErrorKind::BrokenPipe
+        );
+        assert_eq!(soon(reader).await.unwrap().unwrap(), b"");
+        let mut rest = Vec::new();
+        soon(far.read_to_end(&mut rest)).await.unwrap();
+    }
+}
