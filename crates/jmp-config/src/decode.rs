@@ -237,10 +237,13 @@ impl Decoder {
                 .filter(|candidate| mapping.get(candidate).is_none());
             let near = nearest(key, free);
             let message = format!("unknown key `{key}` in {place}");
-            let diagnostic = self
+            let mut diagnostic = self
                 .at(&at.child(entry), entry.key.span, message)
-                .with_nearest(near)
-                .with_help(format!("the keys here are {}", sentence_list(known)));
+                .with_nearest(near);
+            if near.is_none() {
+                diagnostic =
+                    diagnostic.with_help(format!("the keys here are {}", preferred(known)));
+            }
             let fatal = match policy {
                 UnknownKeys::Reject => true,
                 UnknownKeys::RejectNear => near.is_some(),
@@ -253,6 +256,26 @@ impl Decoder {
             });
         }
     }
+}
+
+/// The keys as they are written, without their second spellings.
+fn preferred(known: &[&str]) -> String {
+    let second = [
+        "grpcConfig",
+        "failure_detection",
+        "exit_on_lease_end",
+        "before_lease",
+        "after_lease",
+        "on_failure",
+        "max_rapid_failures",
+        "rapid_failure_window",
+    ];
+    let words: Vec<&str> = known
+        .iter()
+        .copied()
+        .filter(|word| !second.contains(word))
+        .collect();
+    sentence_list(&words)
 }
 
 /// `a,b` without blanks and empty members.

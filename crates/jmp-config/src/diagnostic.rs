@@ -54,7 +54,7 @@ impl Diagnostic {
             source: Arc::clone(source),
             span,
             path: String::new(),
-            message: message.into(),
+            message: redact::printable(&message.into()),
             nearest: None,
             help: None,
             related: None,
@@ -84,7 +84,7 @@ impl Diagnostic {
     /// Adds what to do, in a line of its own.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(redact::printable(&help.into()));
         self
     }
 
@@ -150,7 +150,8 @@ impl Diagnostic {
         let Some(line) = self.source.line(span.line) else {
             return Ok(());
         };
-        let shown: Vec<char> = redact::line(line).chars().collect();
+        let above = self.source.lines_above(span.line);
+        let shown: Vec<char> = redact::line_in_context(line, above).chars().collect();
         let column = usize::try_from(span.column).unwrap_or(usize::MAX).max(1) - 1;
         let column = column.min(shown.len());
         let start = if shown.len() <= SHOWN_WIDTH {
@@ -180,7 +181,7 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.source.name())?;
+        write!(formatter, "{}", redact::printable(self.source.name()))?;
         if let Some(span) = self.span {
             write!(formatter, ":{}:{}", span.line, span.column)?;
         }

@@ -42,6 +42,13 @@ impl Source {
         let index = usize::try_from(number).ok()?.checked_sub(1)?;
         self.text.lines().nth(index)
     }
+
+    /// The lines above that one, from the nearest upward.
+    pub(crate) fn lines_above(&self, number: u32) -> impl Iterator<Item = &str> {
+        let index = usize::try_from(number).unwrap_or(usize::MAX).max(1) - 1;
+        let lines: Vec<&str> = self.text.lines().take(index).collect();
+        lines.into_iter().rev()
+    }
 }
 
 impl fmt::Debug for Source {

@@ -324,6 +324,8 @@ impl<'a> Reader<'a> {
             .is_some_and(|line| line.trim_start_matches(' ').starts_with('\t'));
         if tab {
             diagnostic.with_help("YAML is indented with spaces; replace the tab")
+        } else if info.contains("quoted scalar") {
+            diagnostic.with_help("a quotation mark that opens above is not closed before this line")
         } else {
             diagnostic
         }

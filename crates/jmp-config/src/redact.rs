@@ -53,33 +53,69 @@ fn is_blank(value: &Value) -> bool {
     }
 }
 
-/// A source line fit to be shown: the rest of the line after a secret key's colon is replaced, control
-/// characters (a terminal would obey them) become dots.
-pub(crate) fn line(text: &str) -> String {
-    let clean = |text: &str| -> String {
-        text.chars()
-            .map(|character| match character {
-                '\t' => ' ',
-                other if other.is_control() => '·',
-                other => other,
-            })
-            .collect()
-    };
-    for (index, _) in text.match_indices(':') {
-        let key = text[..index].trim_end_matches(['"', '\'', ' ']);
-        let start = key
-            .rfind(|character: char| {
-                !(character.is_alphanumeric() || matches!(character, '_' | '-' | '.'))
-            })
-            .map_or(0, |found| {
-                found + key[found..].chars().next().map_or(1, char::len_utf8)
-            });
-        let rest = text[index + 1..].trim();
-        if is_secret_key(&key[start..]) && !matches!(rest, "" | "\"\"" | "''") {
-            return format!("{}: {HIDDEN}", clean(&text[..index]));
+/// The text without characters a terminal would obey; line breaks stay.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|character| match character {
+            '\n' => '\n',
+            '\t' => ' ',
+            other if other.is_control() => '·',
+            other => other,
+        })
+        .collect()
+}
+
+/// A source line fit to be shown. After a secret key's colon nothing is shown, and of a line that belongs
+/// to a secret key above it (`above` runs upward) nothing at all.
+pub(crate) fn line_in_context<'a>(text: &str, above: impl Iterator<Item = &'a str>) -> String {
+    let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let mut indent = indentation(text);
+    // Members of a list may stand as far left as the key they belong to.
+    let mut list = text.trim_start().starts_with('-');
+    for parent in above {
+        let here = indentation(parent);
+        let blank = parent.trim().is_empty() || parent.trim_start().starts_with('#');
+        if blank || here > indent || (here == indent && !list) {
+            continue;
+        }
+        if secret_colon(parent).is_some() {
+            return format!("{}{HIDDEN}", " ".repeat(indentation(text)));
+        }
+        list = parent.trim_start().starts_with('-');
+        indent = here;
+        if here == 0 && !list {
+            break;
         }
     }
-    clean(text)
+    line(text)
+}
+
+/// A source line fit to be shown, judged by itself.
+pub(crate) fn line(text: &str) -> String {
+    match secret_colon(text) {
+        Some(colon) if !matches!(text[colon + 1..].trim(), "" | "\"\"" | "''") => {
+            format!("{}: {HIDDEN}", printable(&text[..colon]))
+        }
+        _ => printable(text),
+    }
+}
+
+/// Where the first colon after a secret key stands.
+fn secret_colon(text: &str) -> Option<usize> {
+    let word =
+        |character: char| character.is_alphanumeric() || matches!(character, '_' | '-' | '.');
+    text.match_indices(':')
+        .map(|(index, _)| index)
+        .find(|index| {
+            let key = text[..*index].trim_end_matches(['"', '\'', ' ']);
+            let start = key
+                .char_indices()
+                .rev()
+                .take_while(|(_, character)| word(*character))
+                .last()
+                .map_or(key.len(), |(start, _)| start);
+            is_secret_key(&key[start..])
+        })
 }
 
 #[cfg(test)]
@@ -102,5 +138,17 @@ mod tests {
         ] {
             assert_eq!(line(text), shown);
         }
+    }
+
+    #[test]
+    fn secrets_vanish_from_lines_below_their_key() {
+        let file = "a:\n  token: |\n\n    abc\n  passwords:\n  - x\n  name: y\nlist:\n- b\n";
+        let lines: Vec<&str> = file.lines().collect();
+        let shown =
+            |index: usize| line_in_context(lines[index], lines[..index].iter().rev().copied());
+        assert_eq!(shown(3), "    [redacted]");
+        assert_eq!(shown(5), "  [redacted]");
+        assert_eq!(shown(6), "  name: y");
+        assert_eq!(shown(8), "- b");
     }
 }

@@ -17,7 +17,7 @@ use crate::secret::Secret;
 
 const EXPECTED: Expected = Expected {
     kinds: &["ClientConfig", "Client"],
-    name: "client configuration",
+    name: "a client configuration",
 };
 const KEYS: [&str; 12] = [
     "apiVersion",

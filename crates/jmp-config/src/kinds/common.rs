@@ -36,7 +36,7 @@ pub type GrpcOptions = Map<String, Value>;
 pub(crate) struct Expected {
     /// Accepted spellings of `kind`, the one that is written first.
     pub(crate) kinds: &'static [&'static str],
-    /// `client configuration`, for messages.
+    /// `a client configuration`, for messages.
     pub(crate) name: &'static str,
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn header(decoder: &mut Decoder, document: &Document, expected: &Expe
     let root = At::root(document);
     if root.node.as_mapping().is_none() {
         if !root.node.is_null() {
-            let wanted = format!("a mapping ({})", expected.name);
+            let wanted = format!("a mapping, {}", expected.name);
             let diagnostic = decoder.mismatch(&root, &wanted);
             decoder.push(diagnostic);
         }
@@ -77,11 +77,16 @@ fn check_word(
     match found {
         Some(word) if accepted.contains(&word.as_str()) => {}
         Some(word) => {
-            let message = format!("`{key}: {word}` is no {}", expected.name);
+            let message = format!("`{key}: {word}` is not {}", expected.name);
+            let near = nearest(&word, accepted.iter().copied());
+            let help = match near {
+                Some(_) => advice,
+                None => format!("{} says `{key}: {}`", expected.name, accepted[0]),
+            };
             let diagnostic = document
                 .error_at(&[key], Spot::Value, message)
-                .with_nearest(nearest(&word, accepted.iter().copied()))
-                .with_help(advice);
+                .with_nearest(near)
+                .with_help(help);
             decoder.push(diagnostic);
         }
         // A misspelt `kind` is reported where the key stands.
@@ -92,7 +97,7 @@ fn check_word(
         }
         None => {
             let message = format!(
-                "`{key}` is missing, the file is taken for a {}",
+                "`{key}` is missing, the file is taken for {}",
                 expected.name
             );
             let diagnostic = Diagnostic::error(document.source(), None, message).as_warning();

@@ -18,7 +18,7 @@ use crate::secret::Secret;
 
 const EXPECTED: Expected = Expected {
     kinds: &["ExporterConfig", "Exporter"],
-    name: "exporter configuration",
+    name: "an exporter configuration",
 };
 /// Keys as they are written, in the documented order.
 const KEYS: [&str; 16] = [

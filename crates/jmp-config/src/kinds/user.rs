@@ -10,7 +10,7 @@ use crate::kinds::common::{API_VERSION, Expected, header};
 
 const EXPECTED: Expected = Expected {
     kinds: &["UserConfig"],
-    name: "user configuration",
+    name: "a user configuration",
 };
 
 /// The user's own settings.
