@@ -12,6 +12,11 @@ use crate::nearest::nearest;
 use crate::node::{Entry, Mapping, Node};
 use crate::redact;
 
+/// Messages of either kind that are kept: nobody reads more, and a hostile file could ask for millions.
+const MOST_MESSAGES: usize = 20;
+/// Words that are listed in a message.
+const MOST_WORDS: usize = 20;
+
 /// What happens to a key nobody knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UnknownKeys {
@@ -99,10 +104,18 @@ impl Decoder {
     }
 
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
-        match diagnostic.severity() {
-            Severity::Error => self.errors.push(diagnostic),
-            Severity::Warning => self.warnings.push(diagnostic),
+        let list = match diagnostic.severity() {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        if list.len() < MOST_MESSAGES {
+            list.push(diagnostic);
         }
+    }
+
+    /// Whether further messages would be dropped.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors.len().max(self.warnings.len()) >= MOST_MESSAGES
     }
 
     pub(crate) fn at(&self, at: &At<'_>, span: Span, message: impl Into<String>) -> Diagnostic {
@@ -129,11 +142,15 @@ impl Decoder {
     }
 
     pub(crate) fn string(&mut self, parent: &At<'_>, key: &str) -> Option<String> {
-        let at = parent.get(key)?;
+        self.text(&parent.get(key)?)
+    }
+
+    /// The text at `at`, which is known to be there.
+    pub(crate) fn text(&mut self, at: &At<'_>) -> Option<String> {
         match at.node.as_scalar() {
             Some(scalar) => Some(scalar.text.clone()),
             None => {
-                let diagnostic = self.mismatch(&at, "text");
+                let diagnostic = self.mismatch(at, "text");
                 self.push(diagnostic);
                 None
             }
@@ -226,16 +243,20 @@ impl Decoder {
         let Some(mapping) = at.node.as_mapping() else {
             return;
         };
+        let free: Vec<&str> = known
+            .iter()
+            .copied()
+            .filter(|candidate| mapping.get(candidate).is_none())
+            .collect();
         for entry in &mapping.entries {
             let key = entry.key.text.as_str();
             if known.contains(&key) {
                 continue;
             }
-            let free = known
-                .iter()
-                .copied()
-                .filter(|candidate| mapping.get(candidate).is_none());
-            let near = nearest(key, free);
+            if self.is_full() && self.has_errors() {
+                return;
+            }
+            let near = nearest(key, free.iter().copied());
             let message = format!("unknown key `{key}` in {place}");
             let mut diagnostic = self
                 .at(&at.child(entry), entry.key.span, message)
@@ -298,10 +319,15 @@ pub(crate) fn seconds(text: &str) -> Option<Duration> {
 
 /// `a`, `b` and `c`, in backticks.
 pub(crate) fn sentence_list<T: AsRef<str>>(words: &[T]) -> String {
-    let quoted: Vec<String> = words
+    let more = words.len().saturating_sub(MOST_WORDS);
+    let mut quoted: Vec<String> = words
         .iter()
+        .take(MOST_WORDS)
         .map(|word| format!("`{}`", word.as_ref()))
         .collect();
+    if more > 0 {
+        quoted.push(format!("{more} more"));
+    }
     match quoted.split_last() {
         None => String::new(),
         Some((last, [])) => last.clone(),

@@ -145,3 +145,15 @@ fn a_drivers_complaint_points_at_its_parameter() {
         Some("1")
     );
 }
+
+#[test]
+fn a_hostile_file_gets_few_messages() {
+    let mut text = format!("{HEADER}export:\n");
+    for index in 0..30_000 {
+        text.push_str(&format!("  d{index}: {{ref: e{index}, x{index}: 1}}\n"));
+    }
+    let document = Document::parse("lab.yaml", text.as_bytes()).unwrap();
+    let error = ExporterConfig::from_document(&document).unwrap_err();
+    assert_eq!(error.diagnostics().len(), 20);
+    assert!(error.to_string().len() < 20_000);
+}

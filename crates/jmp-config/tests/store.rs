@@ -320,3 +320,20 @@ fn yaml_1_1_leniency() {
     assert_eq!(loaded.config.metadata.name.as_deref(), Some("007"));
     insta::assert_snapshot!(serde_json::to_string_pretty(&loaded.config.export.to_json()).unwrap());
 }
+
+#[test]
+fn a_saved_exporter_reads_well() {
+    let lab = lab();
+    lab.write(
+        "etc/a.yaml",
+        "apiVersion: jumpstarter.dev/v1alpha1\nkind: Exporter\ntoken: dG9rZW4=\nendpoint: \"\"\nmetadata: {namespace: n, name: e}\ntls: {insecure: false, ca: \"\"}\ngrpcConfig: {grpc.keepalive_time_ms: 20000}\nfailure_detection: {max_rapid_failures: 3}\nexit_on_lease_end: no\nhooks:\n  beforeLease:\n    script: |\n      echo one\n      echo two\n    onFailure: endLease\n    timeout: 120\nexport:\n  b:\n    ref: a.p\n  a:\n    children:\n      p:\n        description: Power\n        config: {port: \"22\", slot: 1}\n        type: jumpstarter_driver_power.driver.MockPower\n",
+    );
+    let loaded = lab.store.load_exporter("a").unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let path = lab
+        .store
+        .save_exporter(&alias("a"), &loaded.config)
+        .unwrap();
+    insta::assert_snapshot!(fs::read_to_string(path).unwrap());
+    assert_eq!(lab.store.load_exporter("a").unwrap().place, Place::User);
+}

@@ -4,12 +4,12 @@
 //! it cannot read into an empty group without a word; here everything it does not know is an error, because
 //! a misspelt key may never lose a driver.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use crate::decode::{At, Decoder, UnknownKeys};
+use crate::decode::{At, Decoder, UnknownKeys, sentence_list};
 use crate::document::Location;
 use crate::document::{Document, Span};
 use crate::nearest::nearest;
@@ -207,8 +207,23 @@ pub(crate) fn export(decoder: &mut Decoder, document: &Document, root: &At<'_>) 
     };
     let map = reader.map(&at, "a mapping of driver names to drivers");
     let references = reader.references;
-    for (target, name, span) in references {
-        check_reference(decoder, &map, &target, &name, span, &at);
+    // Also entries that were refused count: one complaint about them is enough.
+    let written: HashSet<&str> = at
+        .node
+        .as_mapping()
+        .into_iter()
+        .flat_map(|mapping| &mapping.entries)
+        .map(|entry| entry.key.text.as_str())
+        .collect();
+    for (target, path, span) in references {
+        let first = target.split('.').next().unwrap_or_default();
+        if !written.contains(first) && !decoder.is_full() {
+            let place = At {
+                node: at.node,
+                path,
+            };
+            dangling_reference(decoder, &map, &target, span, &place);
+        }
     }
     map
 }
@@ -364,7 +379,10 @@ impl ExportReader<'_> {
             .entries
             .iter()
             .filter_map(|entry| {
-                let text = self.decoder.string(&found, &entry.key.text)?;
+                if entry.value.is_null() {
+                    return None;
+                }
+                let text = self.decoder.text(&found.child(entry))?;
                 Some((entry.key.text.clone(), text))
             })
             .collect()
@@ -373,38 +391,25 @@ impl ExportReader<'_> {
 
 /// The first step of a reference must be an entry of the export tree; what a driver has below it is only
 /// known once it is made.
-fn check_reference(
+fn dangling_reference(
     decoder: &mut Decoder,
     map: &ExportMap,
     target: &str,
-    path: &[String],
     span: Span,
-    at: &At<'_>,
+    place: &At<'_>,
 ) {
     let first = target.split('.').next().unwrap_or_default();
-    let written = |name: &str| {
-        at.node
-            .as_mapping()
-            .is_some_and(|all| all.get(name).is_some())
-    };
-    if map.get(first).is_some() || written(first) {
-        return;
-    }
     let names: Vec<&str> = map.iter().map(|(name, _)| name).collect();
-    let place = At {
-        node: at.node,
-        path: path.to_vec(),
-    };
     let message = format!(
         "{} refers to `{target}`, but `export` has no `{first}`",
-        entry_name(&place)
+        entry_name(place)
     );
     let diagnostic = decoder
-        .at(&place, span, message)
+        .at(place, span, message)
         .with_nearest(nearest(first, names.iter().copied()))
         .with_help(format!(
             "a reference is a dotted path from `export:`, which holds {}",
-            crate::decode::sentence_list(&names)
+            sentence_list(&names)
         ));
     decoder.push(diagnostic);
 }
