@@ -209,3 +209,17 @@ fn a_flash_attempt_fails_as_configured() {
     let mut board = Board::new(config(), Box::new(small_image())).unwrap();
     board.flash_attempt(None).check(u64::MAX).unwrap();
 }
+
+#[test]
+fn dmesg_repeats_what_the_kernel_said() {
+    let mut player = Player::started(config());
+    player
+        .expect("login: ")
+        .run("root", "# ")
+        .input(Input::Mux(MuxSide::Off));
+    player
+        .run("dmesg", "Linux version 6.18.2")
+        .expect("mounted filesystem")
+        .expect("card 0001 removed")
+        .expect("# ");
+}
