@@ -1,1 +1,30 @@
-//! Connect to exporters, the device tree, dynamic and typed clients
+//! Client library: connect to an exporter, find its devices, use them.
+//!
+//! ```no_run
+//! use jmp_client::{Client, Dialer};
+//! use jmp_interfaces::power::PowerClient;
+//!
+//! # async fn example() -> jmp_client::Result<()> {
+//! let client = Client::connect(Dialer::from_environment()?).await?;
+//! let power: PowerClient = client.device("power")?.client();
+//! power.on().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Start reading at [`client`]; [`dial`] says how connections are made, [`tree`] what a client
+//! sees of the devices.
+
+pub mod allow;
+pub mod client;
+pub mod dial;
+mod error;
+mod remote;
+pub mod tree;
+
+pub use allow::AllowList;
+pub use client::{Client, LogLine, Status};
+pub use dial::{Dial, Dialer};
+pub use error::{Error, Result};
+pub use jmp_driver::{ByteStream, DriverHandle, ResourceHandle};
+pub use tree::{Device, MethodInfo};

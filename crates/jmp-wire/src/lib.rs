@@ -1,1 +1,16 @@
-//! Value codec, byte streams over frames, resources, connections and the authority filter
+//! How bytes and values travel: frames, streams, connections, resources and the value codec.
+//!
+//! Start reading at [`stream`]: everything else makes, carries or transforms a
+//! [`stream::ByteStream`]. [`rpc`] puts streams on the wire, [`connection`] owns the HTTP/2
+//! connections, [`value`] turns Rust values into what driver calls carry.
+
+pub mod authority;
+pub mod compression;
+pub mod connection;
+pub mod frame;
+pub mod resource;
+pub mod rpc;
+pub mod stream;
+pub mod tls;
+pub mod value;
+

@@ -1,0 +1,92 @@
+//! What can go wrong on the client's side.
+
+/// A failed client operation. The text says what was tried, on what, and what to do next.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No address of a session is known.
+    #[error(
+        "no session to talk to: run this inside `jmp shell`, start one with `jmp local start`, \
+         or set JUMPSTARTER_HOST"
+    )]
+    NoSession,
+    /// The address cannot be understood.
+    #[error("address `{address}` cannot be used: {reason}")]
+    Address {
+        /// As given.
+        address: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Nobody answers.
+    #[error("cannot reach the exporter at {target}: {source}")]
+    Unreachable {
+        /// Where.
+        target: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The exporter answered with an error.
+    #[error("{what} failed with gRPC {code}: {message}")]
+    Refused {
+        /// What was asked for.
+        what: &'static str,
+        /// Name of the gRPC code.
+        code: &'static str,
+        /// Text of the exporter.
+        message: String,
+        /// The gRPC code.
+        status: Box<tonic::Status>,
+    },
+    /// The report of the exporter makes no tree.
+    #[error("the exporter's report makes no device tree: {0}")]
+    Report(String),
+    /// There is no such device.
+    #[error("there is no device `{path}`; {known}")]
+    NoDevice {
+        /// Dot-separated names.
+        path: String,
+        /// What there is.
+        known: String,
+    },
+    /// The allow list does not cover a device.
+    #[error(
+        "device `{path}` wants the client class `{class}`, which the allow list does not cover; \
+         add it to `drivers.allow` of the client configuration or to JMP_DRIVERS_ALLOW"
+    )]
+    NotAllowed {
+        /// Dot-separated names.
+        path: String,
+        /// Dotted client class.
+        class: String,
+    },
+    /// A call to a driver failed.
+    #[error(transparent)]
+    Driver(#[from] jmp_driver::Error),
+    /// Local input or output failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried, on what.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+/// Result of a client operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn refused(what: &'static str, status: tonic::Status) -> Self {
+        let error = jmp_driver::Error::from(status.clone());
+        Self::Refused {
+            what,
+            code: error.code_name(),
+            message: match status.message() {
+                "" => "<no details>".into(),
+                text => text.to_owned(),
+            },
+            status: Box::new(status),
+        }
+    }
+}

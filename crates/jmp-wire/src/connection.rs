@@ -1,0 +1,252 @@
+//! One HTTP/2 connection over any byte stream, both ends, without a transport layer in between.
+//!
+//! A [`Connection`] is a tower service, so generated clients work on it; byte streams use it
+//! directly. It is one connection: whoever made it decides about reconnecting.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+use tonic::Status;
+
+use crate::authority::AuthorityFilter;
+
+/// Body of requests and responses.
+pub type RpcBody = tonic::body::Body;
+
+/// Flow control window of one stream: 4 MiB keep a 1 Gbit/s link with 30 ms round trip busy.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+/// Flow control window of a connection.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// Largest HTTP/2 frame that is accepted. The 16 KiB of the standard cost a system call each.
+const FRAME_SIZE: u32 = 256 * 1024;
+/// Bytes that may wait in a connection for its socket.
+const SEND_BUFFER: usize = 1024 * 1024;
+
+/// Liveness probes; unix sockets need none.
+#[derive(Debug, Clone, Copy)]
+pub struct KeepAlive {
+    /// Time between two probes.
+    pub interval: Duration,
+    /// How long an answer may take before the connection counts as lost.
+    pub timeout: Duration,
+}
+
+/// What shipped clients use on TCP (facts: protocol 9.4).
+pub const TCP_KEEP_ALIVE: KeepAlive = KeepAlive {
+    interval: Duration::from_secs(20),
+    timeout: Duration::from_secs(180),
+};
+
+/// The client end of a connection. Clones share it; the last one closes it.
+#[derive(Clone)]
+pub struct Connection {
+    sender: hyper::client::conn::http2::SendRequest<RpcBody>,
+    authority: http::uri::Authority,
+    metadata: Arc<HeaderMap>,
+    task: Arc<ConnectionTask>,
+}
+
+/// Ends the connection's task with its last handle.
+struct ConnectionTask(JoinHandle<()>);
+
+impl Drop for ConnectionTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Metadata may hold a passphrase or a token.
+        formatter
+            .debug_struct("Connection")
+            .field("authority", &self.authority)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Speaks HTTP/2 over `io`. `metadata` is added to each request.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE if the peer does not speak HTTP/2.
+    pub async fn handshake<IO>(
+        io: IO,
+        authority: &str,
+        metadata: HeaderMap,
+        keep_alive: Option<KeepAlive>,
+    ) -> Result<Self, Status>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let authority = authority
+            .parse()
+            .map_err(|error| Status::invalid_argument(format!("address `{authority}`: {error}")))?;
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME_SIZE)
+            .max_send_buf_size(SEND_BUFFER);
+        if let Some(keep_alive) = keep_alive {
+            builder
+                .keep_alive_interval(keep_alive.interval)
+                .keep_alive_timeout(keep_alive.timeout)
+                .keep_alive_while_idle(true);
+        }
+        let (sender, driver) = builder
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|error| Status::unavailable(format!("HTTP/2 handshake failed: {error}")))?;
+        let task = tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "connection ended");
+            }
+        });
+        Ok(Self {
+            sender,
+            authority,
+            metadata: Arc::new(metadata),
+            task: Arc::new(ConnectionTask(task)),
+        })
+    }
+
+    /// Where generated clients should believe to be connected.
+    pub fn origin(&self) -> Uri {
+        Uri::builder()
+            .scheme("http")
+            .authority(self.authority.clone())
+            .path_and_query("/")
+            .build()
+            .unwrap_or_default()
+    }
+
+    /// True once the peer or the network ended the connection.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed() || self.task.0.is_finished()
+    }
+
+    /// Sends a request to `path`.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE if the connection is gone or ends before the answer.
+    pub async fn request(
+        &self,
+        path: &'static str,
+        mut request: Request<RpcBody>,
+    ) -> Result<Response<Incoming>, Status> {
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority(self.authority.clone())
+            .path_and_query(PathAndQuery::from_static(path))
+            .build();
+        *request.uri_mut() =
+            uri.map_err(|error| Status::internal(format!("request address: {error}")))?;
+        self.send(request).await.map_err(lost)
+    }
+
+    fn send(
+        &self,
+        mut request: Request<RpcBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, hyper::Error>> + Send + 'static {
+        for (name, value) in self.metadata.iter() {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
+        let mut sender = self.sender.clone();
+        async move {
+            sender.ready().await?;
+            sender.send_request(request).await
+        }
+    }
+}
+
+fn lost(error: hyper::Error) -> Status {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    Status::unavailable(format!("the connection was lost: {text}"))
+}
+
+impl tower_service::Service<Request<RpcBody>> for Connection {
+    type Response = Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.sender.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<RpcBody>) -> Self::Future {
+        Box::pin(self.send(request))
+    }
+}
+
+/// Serves one accepted connection until the peer leaves or `stop` resolves; then running calls
+/// may still finish. Bytes pass the `:authority` filter first, so that C-core peers are
+/// understood on every inbound path (design: crates, finding 1).
+///
+/// # Errors
+///
+/// The reason why the connection broke, for a log line.
+pub async fn serve<IO, S, F>(
+    io: IO,
+    service: S,
+    keep_alive: Option<KeepAlive>,
+    stop: F,
+) -> Result<(), hyper::Error>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: hyper::service::Service<Request<Incoming>, Response = Response<RpcBody>> + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    F: Future<Output = ()>,
+{
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_SIZE)
+        .max_send_buf_size(SEND_BUFFER)
+        // Bounds what one peer can make us hold.
+        .max_concurrent_streams(1024)
+        .max_header_list_size(64 * 1024);
+    if let Some(keep_alive) = keep_alive {
+        builder
+            .keep_alive_interval(keep_alive.interval)
+            .keep_alive_timeout(keep_alive.timeout);
+    }
+    let connection = builder.serve_connection(TokioIo::new(AuthorityFilter::new(io)), service);
+    let mut connection = std::pin::pin!(connection);
+    let stop = std::pin::pin!(stop);
+    match futures::future::select(connection.as_mut(), stop).await {
+        futures::future::Either::Left((result, _)) => result,
+        futures::future::Either::Right(((), _)) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
+}
+
+/// A unary or streaming gRPC answer for a path that nobody serves.
+pub fn unimplemented(path: &str) -> Response<RpcBody> {
+    Status::unimplemented(format!("unknown method {path}")).into_http()
+}
+
