@@ -4,81 +4,19 @@
 //! One rule of 0.9.0 is kept on top of that: when `JMP_NAMESPACE` and `JMP_NAME` are both set and no
 //! configuration is named, no client file is read at all.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use serde_json::{Value, json};
 
 use crate::decode::{comma_list, seconds};
 use crate::document::{Document, Spot};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::kinds::client::{ClientConfig, LeaseOptions, SHORTEST_TIMEOUT, seconds_json};
+use crate::kinds::client::{ClientConfig, LeaseOptions, SHORTEST_TIMEOUT};
 use crate::kinds::common::{GrpcOptions, Metadata, Tls};
 use crate::kinds::exporter::ExporterConfig;
-use crate::redact::HIDDEN;
+use crate::provenance::{Origin, Sourced};
 use crate::secret::Secret;
 use crate::store::{Loaded, Place, Store};
-
-/// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// A command-line option, such as `--endpoint`.
-    Flag(&'static str),
-    /// An environment variable.
-    Environment(&'static str),
-    /// A file of the user.
-    UserFile {
-        /// The file.
-        path: PathBuf,
-        /// The line, when the key is written in the file.
-        line: Option<u32>,
-    },
-    /// A file of the machine.
-    SystemFile {
-        /// The file.
-        path: PathBuf,
-        /// The line, when the key is written in the file.
-        line: Option<u32>,
-    },
-    /// Nobody said anything.
-    Default,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag(name) => write!(formatter, "option {name}"),
-            Self::Environment(name) => write!(formatter, "environment {name}"),
-            Self::UserFile { path, line } | Self::SystemFile { path, line } => {
-                write!(formatter, "{}", path.display())?;
-                line.map_or(Ok(()), |line| write!(formatter, ":{line}"))
-            }
-            Self::Default => formatter.write_str("default"),
-        }
-    }
-}
-
-/// A value and where it came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sourced<T> {
-    /// The value.
-    pub value: T,
-    /// Where it came from.
-    pub origin: Origin,
-}
-
-/// One line of `jmp config show`; secrets are already replaced.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ShownValue {
-    /// Dotted key, as in the file.
-    pub key: &'static str,
-    /// The value; null when nothing is set.
-    pub value: Value,
-    /// Where it came from.
-    pub origin: Origin,
-}
 
 /// Command-line options that choose or override configuration.
 #[derive(Debug, Clone, Default)]
@@ -90,7 +28,7 @@ pub struct Flags {
     /// `--endpoint`.
     pub endpoint: Option<String>,
     /// `--token`.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// `--name`.
     pub name: Option<String>,
     /// `--namespace`.
@@ -262,27 +200,25 @@ impl Base<'_> {
 
     fn token(&self) -> Sourced<Option<Secret>> {
         let file = self.file.as_ref().and_then(|file| file.token);
-        self.secret(
-            ("--token", self.flags.token.as_ref()),
-            "JMP_TOKEN",
-            "token",
-            file,
-        )
+        let flag = ("--token", self.flags.token.as_ref());
+        self.secret(flag, "JMP_TOKEN", "token", file)
     }
 
     fn secret(
         &self,
-        flag: (&'static str, Option<&String>),
+        flag: (&'static str, Option<&Secret>),
         variable: &'static str,
         key: &str,
         file: Option<&Secret>,
     ) -> Sourced<Option<Secret>> {
-        let file = file.map(|secret| secret.expose().to_owned());
-        let found = self.text(flag, variable, &[key], file.as_ref());
-        Sourced {
-            value: found.value.map(Secret::new),
-            origin: found.origin,
-        }
+        let from_environment = self.environment.filled(variable).map(Secret::new);
+        self.pick(
+            (flag.0, flag.1.cloned().map(Some)),
+            (variable, from_environment.map(Some)),
+            &[key],
+            file.filter(|secret| !secret.is_empty()).cloned().map(Some),
+            None,
+        )
     }
 
     fn tls_ca(&self) -> Sourced<Option<String>> {
@@ -332,6 +268,100 @@ impl Base<'_> {
         };
         Ok(self.pick(flag, (variable, found), &["leases", key], file, default))
     }
+
+    fn client(&self, config: Option<&ClientConfig>) -> Result<EffectiveClient, Error> {
+        let (drivers_allow, drivers_unsafe) = self.drivers(config);
+        let flags = self.flags;
+        let leases = config
+            .map(|config| config.leases.clone())
+            .unwrap_or_default();
+        let refresh = config.and_then(|config| config.refresh_token.as_ref());
+        Ok(EffectiveClient {
+            name: self.name(),
+            namespace: self.namespace(),
+            endpoint: self.endpoint(),
+            token: self.token(),
+            refresh_token: self.secret(("", None), "JMP_REFRESH_TOKEN", "refresh_token", refresh),
+            tls_ca: self.tls_ca(),
+            tls_insecure: self.tls_insecure(),
+            grpc_options: self.grpc_options(),
+            drivers_allow,
+            drivers_unsafe,
+            use_profiles: self.pick(
+                ("", None),
+                ("", None),
+                &["shell", "use_profiles"],
+                config.and_then(|config| config.shell.use_profiles),
+                false,
+            ),
+            acquisition_timeout: self.pick(
+                ("--acquisition-timeout", flags.acquisition_timeout),
+                ("", None),
+                &["leases", "acquisition_timeout"],
+                leases.acquisition_timeout,
+                LeaseOptions::DEFAULT_ACQUISITION,
+            ),
+            retry_timeout: self.duration(
+                ("--retry-timeout", flags.retry_timeout),
+                "JMP_RETRY_TIMEOUT",
+                Duration::ZERO,
+                "retry_timeout",
+                leases.retry_timeout,
+                LeaseOptions::DEFAULT_RETRY,
+            )?,
+            dial_timeout: self.duration(
+                ("--dial-timeout", flags.dial_timeout),
+                "JMP_DIAL_TIMEOUT",
+                SHORTEST_TIMEOUT,
+                "dial_timeout",
+                leases.dial_timeout,
+                LeaseOptions::DEFAULT_DIAL,
+            )?,
+            lease: self.text(("--lease", flags.lease.as_ref()), "JMP_LEASE", &[], None),
+            file: None,
+        })
+    }
+
+    fn drivers(&self, config: Option<&ClientConfig>) -> (Sourced<Vec<String>>, Sourced<bool>) {
+        let variable = |name| self.environment.filled(name);
+        let allow = self.pick(
+            ("", None),
+            (
+                "JMP_DRIVERS_ALLOW",
+                variable("JMP_DRIVERS_ALLOW").map(|text| comma_list(&text)),
+            ),
+            &["drivers", "allow"],
+            config.and_then(|config| config.drivers.allow.clone()),
+            Vec::new(),
+        );
+        // The word in the list is as good as the flag, from wherever the list came.
+        if allow.value.iter().any(|glob| glob == "UNSAFE") {
+            let origin = allow.origin.clone();
+            let value = true;
+            return (allow, Sourced { value, origin });
+        }
+        // A list in the environment is meant to limit what runs, also where the file allows everything.
+        let narrowed = matches!(allow.origin, Origin::Environment(_));
+        let truth = |text: String| {
+            matches!(
+                text.to_ascii_lowercase().as_str(),
+                "1" | "true" | "yes" | "on" | "unsafe"
+            )
+        };
+        let unsafe_all = self.pick(
+            ("", None),
+            (
+                "JMP_DRIVERS_UNSAFE",
+                variable("JMP_DRIVERS_UNSAFE").map(truth),
+            ),
+            &["drivers", "unsafe"],
+            config
+                .and_then(|config| config.drivers.unsafe_all)
+                .filter(|_| !narrowed),
+            false,
+        );
+        (allow, unsafe_all)
+    }
 }
 
 // === impl Store ===
@@ -365,88 +395,7 @@ impl Store {
             environment,
             flags,
         };
-        let config = file.as_ref().map(|file| &file.config);
-        let leases = config
-            .map(|config| config.leases.clone())
-            .unwrap_or_default();
-        let allow = environment
-            .filled("JMP_DRIVERS_ALLOW")
-            .map(|text| comma_list(&text));
-        let unsafe_all = environment.filled("JMP_DRIVERS_UNSAFE").map(|text| {
-            matches!(
-                text.to_ascii_lowercase().as_str(),
-                "1" | "true" | "yes" | "on"
-            )
-        });
-        let refresh = config.and_then(|config| config.refresh_token.as_ref());
-        let mut effective = EffectiveClient {
-            name: base.name(),
-            namespace: base.namespace(),
-            endpoint: base.endpoint(),
-            token: base.token(),
-            refresh_token: base.secret(("", None), "JMP_REFRESH_TOKEN", "refresh_token", refresh),
-            tls_ca: base.tls_ca(),
-            tls_insecure: base.tls_insecure(),
-            grpc_options: base.grpc_options(),
-            drivers_allow: base.pick(
-                ("", None),
-                ("JMP_DRIVERS_ALLOW", allow),
-                &["drivers", "allow"],
-                config.and_then(|config| config.drivers.allow.clone()),
-                Vec::new(),
-            ),
-            drivers_unsafe: base.pick(
-                ("", None),
-                ("JMP_DRIVERS_UNSAFE", unsafe_all),
-                &["drivers", "unsafe"],
-                config.and_then(|config| config.drivers.unsafe_all),
-                false,
-            ),
-            use_profiles: base.pick(
-                ("", None),
-                ("", None),
-                &["shell", "use_profiles"],
-                config.and_then(|config| config.shell.use_profiles),
-                false,
-            ),
-            acquisition_timeout: base.pick(
-                ("--acquisition-timeout", flags.acquisition_timeout),
-                ("", None),
-                &["leases", "acquisition_timeout"],
-                leases.acquisition_timeout,
-                LeaseOptions::DEFAULT_ACQUISITION,
-            ),
-            retry_timeout: base.duration(
-                ("--retry-timeout", flags.retry_timeout),
-                "JMP_RETRY_TIMEOUT",
-                Duration::ZERO,
-                "retry_timeout",
-                leases.retry_timeout,
-                LeaseOptions::DEFAULT_RETRY,
-            )?,
-            dial_timeout: base.duration(
-                ("--dial-timeout", flags.dial_timeout),
-                "JMP_DIAL_TIMEOUT",
-                SHORTEST_TIMEOUT,
-                "dial_timeout",
-                leases.dial_timeout,
-                LeaseOptions::DEFAULT_DIAL,
-            )?,
-            lease: base.text(("--lease", flags.lease.as_ref()), "JMP_LEASE", &[], None),
-            file: None,
-        };
-        // The word in the list is as good as the flag, from wherever the list came.
-        if effective
-            .drivers_allow
-            .value
-            .iter()
-            .any(|glob| glob == "UNSAFE")
-        {
-            effective.drivers_unsafe = Sourced {
-                value: true,
-                origin: effective.drivers_allow.origin.clone(),
-            };
-        }
+        let mut effective = base.client(file.as_ref().map(|file| &file.config))?;
         effective.file = file;
         Ok(effective)
     }
@@ -519,72 +468,5 @@ impl Store {
             grpc_options: base.grpc_options(),
             file,
         }))
-    }
-}
-
-// === showing ===
-
-fn shown<T>(
-    key: &'static str,
-    sourced: &Sourced<T>,
-    value: impl FnOnce(&T) -> Value,
-) -> ShownValue {
-    ShownValue {
-        key,
-        value: value(&sourced.value),
-        origin: sourced.origin.clone(),
-    }
-}
-
-fn shown_secret(key: &'static str, sourced: &Sourced<Option<Secret>>) -> ShownValue {
-    shown(key, sourced, |secret| match secret {
-        Some(_) => HIDDEN.into(),
-        None => Value::Null,
-    })
-}
-
-fn shown_seconds(key: &'static str, sourced: &Sourced<Duration>) -> ShownValue {
-    shown(key, sourced, |duration| json!(seconds_json(*duration)))
-}
-
-impl EffectiveClient {
-    /// Every value with its origin, in the order of the file.
-    #[must_use]
-    pub fn rows(&self) -> Vec<ShownValue> {
-        vec![
-            shown("metadata.name", &self.name, |value| json!(value)),
-            shown("metadata.namespace", &self.namespace, |value| json!(value)),
-            shown("endpoint", &self.endpoint, |value| json!(value)),
-            shown("tls.ca", &self.tls_ca, |value| json!(value)),
-            shown("tls.insecure", &self.tls_insecure, |value| json!(value)),
-            shown_secret("token", &self.token),
-            shown_secret("refresh_token", &self.refresh_token),
-            shown("grpcOptions", &self.grpc_options, |value| json!(value)),
-            shown("drivers.allow", &self.drivers_allow, |value| json!(value)),
-            shown("drivers.unsafe", &self.drivers_unsafe, |value| json!(value)),
-            shown("shell.use_profiles", &self.use_profiles, |value| {
-                json!(value)
-            }),
-            shown_seconds("leases.acquisition_timeout", &self.acquisition_timeout),
-            shown_seconds("leases.retry_timeout", &self.retry_timeout),
-            shown_seconds("leases.dial_timeout", &self.dial_timeout),
-            shown("lease", &self.lease, |value| json!(value)),
-        ]
-    }
-}
-
-impl EffectiveExporter {
-    /// Every value that can be overridden, with its origin.
-    #[must_use]
-    pub fn rows(&self) -> Vec<ShownValue> {
-        vec![
-            shown("metadata.name", &self.name, |value| json!(value)),
-            shown("metadata.namespace", &self.namespace, |value| json!(value)),
-            shown("endpoint", &self.endpoint, |value| json!(value)),
-            shown_secret("token", &self.token),
-            shown("tls.ca", &self.tls_ca, |value| json!(value)),
-            shown("tls.insecure", &self.tls_insecure, |value| json!(value)),
-            shown("grpcOptions", &self.grpc_options, |value| json!(value)),
-        ]
     }
 }

@@ -19,6 +19,7 @@ mod error;
 mod kinds;
 mod nearest;
 mod node;
+mod provenance;
 mod reader;
 mod redact;
 mod save;
@@ -27,7 +28,7 @@ mod store;
 
 pub use diagnostic::{ConfigError, Diagnostic, Severity};
 pub use document::{Document, Location, Source, Span, Spot};
-pub use effective::{EffectiveClient, EffectiveExporter, Flags, Origin, ShownValue, Sourced};
+pub use effective::{EffectiveClient, EffectiveExporter, Flags};
 pub use environment::{Environment, Paths, ProcessEnvironment, SYSTEM_EXPORTERS};
 pub use error::{Error, Kind};
 pub use kinds::client::{ClientConfig, DriverAdmission, LeaseOptions, ShellOptions};
@@ -37,6 +38,7 @@ pub use kinds::exporter::{ExporterConfig, FailureDetection, Hook, Hooks, OnFailu
 pub use kinds::user::UserConfig;
 pub use nearest::{nearest, ranked};
 pub use node::{Entry, Key, Mapping, Node, Scalar, Value};
+pub use provenance::{Origin, ShownValue, Sourced};
 pub use redact::{is_secret_key, json as redact_json};
 pub use secret::Secret;
 pub use store::{Deleted, Listed, Loaded, Place, Store};

@@ -248,6 +248,18 @@ fn flag_beats_environment_beats_file_beats_default() {
         "{shown}"
     );
 
+    let path = lab.store.client_path(&alias("a"));
+    let mut open = client("file:1");
+    open.drivers.unsafe_all = Some(true);
+    lab.store.save_client_file(&path, &open).unwrap();
+    variables.insert("JMP_DRIVERS_ALLOW".into(), "a.*".into());
+    assert!(
+        !get(&variables, &flags).drivers_unsafe.value,
+        "the list limits"
+    );
+    variables.remove("JMP_DRIVERS_ALLOW");
+    assert!(get(&variables, &flags).drivers_unsafe.value);
+
     variables.insert("JMP_DIAL_TIMEOUT".into(), "soon".into());
     assert!(matches!(
         lab.store.effective_client(&variables, &flags),
