@@ -1,0 +1,124 @@
+//! `cargo xtask setup`: what the tests need beyond a Rust toolchain and a C compiler.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::environment::{captured, interop_python, program, root, target};
+use crate::{Outcome, steps};
+
+/// Debian packages and the program whose presence shows that one is installed.
+///
+/// This is the only list of system packages; a test that needs another peer adds it here.
+const PACKAGES: &[(&str, &str)] = &[
+    ("python3", "python3"),
+    ("openssh-client", "ssh"),
+    ("openssh-server", "sshd"),
+    ("socat", "socat"),
+    ("ser2net", "ser2net"),
+    ("dbus-daemon", "dbus-daemon"),
+];
+
+/// Installs missing packages and the Python environment; returns the environment's Python.
+///
+/// # Errors
+/// When something is missing and cannot be installed: it says what, and the command that would do it.
+pub fn run() -> Outcome<PathBuf> {
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(_, check)| program(check).is_none())
+        .map(|(package, _)| *package)
+        .collect();
+    install(&missing)?;
+    python_environment()
+}
+
+fn install(packages: &[&str]) -> Outcome {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let list = packages.join(" ");
+    let command = format!("apt-get install --yes --no-install-recommends {list}");
+    if program("apt-get").is_none() || !is_root() {
+        return Err(format!(
+            "the tests need these Debian packages or their like: {list}; as root: {command}"
+        ));
+    }
+    println!("setup: installing Debian packages: {list}");
+    for arguments in [
+        vec!["update", "--quiet"],
+        command.split(' ').skip(1).collect(),
+    ] {
+        let mut apt = Command::new("apt-get");
+        steps::must_succeed(apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    }
+    Ok(())
+}
+
+fn is_root() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        status.lines().any(|line| {
+            line.strip_prefix("Uid:")
+                .and_then(|ids| ids.split_whitespace().nth(1))
+                == Some("0")
+        })
+    })
+}
+
+/// The Python that makes the environment: 3.11 for choice (what the pins were resolved for), never older.
+fn base_python() -> Outcome<String> {
+    let new_enough = "import sys; sys.exit(sys.version_info < (3, 11))";
+    ["python3.11", "python3"]
+        .into_iter()
+        .find(|name| captured(Command::new(name).args(["-c", new_enough])).is_ok())
+        .map(str::to_owned)
+        .ok_or_else(|| {
+            "the interop suite needs Python 3.11 or newer (python3 is absent or older)".into()
+        })
+}
+
+/// Creates the environment unless the stamp says that it holds exactly these requirements.
+fn python_environment() -> Outcome<PathBuf> {
+    let requirements = root().join("tests/interop/requirements.txt");
+    let wanted = fs::read_to_string(&requirements)
+        .map_err(|error| format!("cannot read {}: {error}", requirements.display()))?;
+    let folder = target().join("interop-venv");
+    let stamp = folder.join("requirements.stamp");
+    let python = interop_python();
+    if python.exists() && fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
+    println!(
+        "setup: Python environment in {} (about a minute)",
+        folder.display()
+    );
+    let base = base_python()?;
+    if captured(Command::new(&base).args(["-c", "import venv, ensurepip"])).is_err() {
+        install(&["python3-venv"])?;
+    }
+    create(&base, &folder, &requirements)?;
+    fs::write(&stamp, wanted)
+        .map_err(|error| format!("cannot write {}: {error}", stamp.display()))?;
+    Ok(python)
+}
+
+fn create(base: &str, folder: &Path, requirements: &Path) -> Outcome {
+    steps::must_succeed(
+        Command::new(base)
+            .args(["-m", "venv", "--clear"])
+            .arg(folder),
+    )?;
+    let pip = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--requirement",
+    ];
+    steps::must_succeed(
+        Command::new(folder.join("bin/python"))
+            .args(pip)
+            .arg(requirements),
+    )
+}
