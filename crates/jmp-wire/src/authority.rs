@@ -1,8 +1,9 @@
 //! Makes the `:authority` of C-core gRPC peers acceptable to our HTTP/2 server.
 //!
 //! gRPC C-core (every Python client) sends the percent-encoded path of a unix socket as
-//! `:authority`, for example `%2Frun%2Fexporter.sock`. The `http` crate allows no `%` there, so the
-//! server would answer every call with a stream error. Upstream clients do not set another
+//! `:authority`: grpcio 1.85 sends `run%2Fexporter.sock` for `/run/exporter.sock`, as a plain literal
+//! with a literal name. The `http` crate allows no `%` there, so the server would answer every call
+//! with a stream error. Upstream clients do not set another
 //! authority, and their bytes reach us through router tunnels as well as through sockets, so every
 //! inbound connection is wrapped in an [`AuthorityFilter`] before it is handed to hyper.
 //!

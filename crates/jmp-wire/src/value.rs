@@ -25,6 +25,7 @@
 
 mod deserialize;
 mod json;
+mod keys;
 mod serialize;
 
 use std::fmt;

@@ -310,12 +310,14 @@ impl NameMatch {
 /// Decides byte by byte what an authority may keep; mirrors what the `http` crate accepts.
 ///
 /// After a `%` the value is an escaped path rather than `host:port`, so the characters with a
-/// meaning in an authority lose it too: C-core leaves `:`, `@`, `[` and `]` of a path unescaped.
+/// meaning in an authority lose it too: C-core leaves `:`, `@`, `[` and `]` of a path unescaped. A
+/// second `:` cannot begin a port, even before any `%`.
 /// Inside the brackets of an IPv6 address a `%` introduces the zone and stays.
 #[derive(Debug, Default)]
 struct AuthorityRule {
     inside_host: bool,
     in_brackets: bool,
+    port_begun: bool,
     escaped: bool,
 }
 
@@ -332,8 +334,12 @@ impl AuthorityRule {
                 self.escaped = true;
                 return b'-';
             }
+            b':' | b'@' if self.in_brackets => {}
             b':' | b'@' if self.escaped => return b'-',
-            b'@' => self.inside_host = false,
+            b':' if self.port_begun => return b'-',
+            b':' => self.port_begun = true,
+            // What came before was a user, not a host.
+            b'@' => *self = Self::default(),
             b'[' | b']' => return b'-',
             byte if is_authority_byte(byte) => {}
             _ => return b'-',

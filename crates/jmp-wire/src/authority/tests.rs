@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PATH_AUTHORITY: &str = "%2Frun%2Fuser%2F1000%2Fjumpstarter%2Fexporter.sock";
+const PATH_AUTHORITY: &str = "run%2Fuser%2F1000%2Fjumpstarter%2Fexporter.sock";
 
 /// How a field is sent.
 #[derive(Debug, Clone)]
@@ -113,10 +113,11 @@ impl Client {
 fn reference(value: &str, huffman: bool) -> String {
     if huffman {
         value.replace('%', ".").replace(' ', "-").replace('/', "3")
-    } else if value.starts_with('%') {
-        value.replace(['%', ':', '@', '[', ']'], "-")
-    } else {
+    } else if value.starts_with('[') {
         value.to_owned()
+    } else {
+        let (host, path) = value.split_at(value.find('%').unwrap_or(value.len()));
+        host.to_owned() + &path.replace(['%', ':', '@', '[', ']'], "-")
     }
 }
 
@@ -213,7 +214,7 @@ fn rewritten_value(value: &[u8]) -> Vec<u8> {
 fn authority_value() -> impl Strategy<Value = String> {
     prop_oneof![
         Just(PATH_AUTHORITY.to_owned()),
-        "%2F[a-zA-Z0-9%:@\\[\\]._~!$&'()*+,;=-]{0,200}",
+        "[a-z]{0,9}(:[a-z]*)?%2F[a-zA-Z0-9%:@\\[\\]._~!$&'()*+,;=-]{0,200}",
         "[a-z0-9.-]{1,20}(:[0-9]{1,5})?",
         Just("[fe80::1%25eth0]:8083".to_owned()),
     ]
@@ -287,7 +288,9 @@ proptest! {
     }
 
     #[test]
-    fn escaped_paths_become_acceptable(value in "%2F[a-zA-Z0-9%:@\\[\\]._~!$&'()*+,;=-]{0,100}") {
+    fn escaped_paths_become_acceptable(
+        value in "[a-z:@._~-]{0,9}%2F[a-zA-Z0-9%:@\\[\\]._~!$&'()*+,;=-]{0,100}",
+    ) {
         let rewritten = rewritten_value(value.as_bytes());
         let authority = http::uri::Authority::try_from(rewritten.as_slice());
         prop_assert!(authority.is_ok(), "{}", String::from_utf8_lossy(&rewritten));
@@ -453,4 +456,65 @@ async fn the_filter_rewrites_reads_and_leaves_writes() {
     );
     writing.expect("the filter writes");
     assert_eq!(reading.expect("the peer reads"), bytes);
+}
+
+/// The server's own HPACK decoder reads what was rewritten, also where it was Huffman coded and
+/// where a later request refers to the entry as a whole.
+#[tokio::test]
+async fn the_server_accepts_what_was_rewritten() {
+    use tokio::io::AsyncWriteExt;
+
+    let mut input = PREFACE.to_vec();
+    frame(0x4, 0, &[], &mut input);
+    // Settings concern the connection, stream 0.
+    *input.last_mut().expect("a head") = 0;
+    for (stream, huffman) in [(1, true), (3, false), (5, true)] {
+        // POST, http, path /
+        let mut block = vec![0x83, 0x86, 0x84];
+        if stream == 5 {
+            // The newest entry, sent before as a literal.
+            block.push(0x80 | 62);
+        } else {
+            integer(0x40, 6, 1, &mut block);
+            string(PATH_AUTHORITY.as_bytes(), huffman, &mut block);
+        }
+        let start = input.len();
+        frame(FRAME_HEADERS, FLAG_END_HEADERS | 0x1, &block, &mut input);
+        input[start + FRAME_HEAD_LENGTH - 1] = stream;
+    }
+
+    let (sender, mut authorities) = tokio::sync::mpsc::unbounded_channel();
+    let service = hyper::service::service_fn(move |request: http::Request<_>| {
+        let _: &hyper::body::Incoming = request.body();
+        let sent = sender.send(request.uri().authority().map(ToString::to_string));
+        async move {
+            sent.map(|()| http::Response::new(String::new()))
+                .map_err(|_| io::Error::other("nobody listens"))
+        }
+    });
+    let (mut peer, ours) = tokio::io::duplex(64 * 1024);
+    let io = hyper_util::rt::TokioIo::new(AuthorityFilter::new(ours));
+    let serving = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+        .serve_connection(io, service);
+    let receiving = async {
+        peer.write_all(&input).await.expect("written");
+        let mut received = Vec::new();
+        for _ in 0..3 {
+            received.extend(authorities.recv().await.expect("a request arrives"));
+        }
+        received
+    };
+    let received = tokio::select! {
+        received = receiving => received,
+        ended = serving => panic!("connection ended: {ended:?}"),
+        () = tokio::time::sleep(std::time::Duration::from_secs(10)) => panic!("no requests"),
+    };
+    assert_eq!(
+        received,
+        [
+            PATH_AUTHORITY.replace('%', "."),
+            PATH_AUTHORITY.replace('%', "-"),
+            PATH_AUTHORITY.replace('%', "-")
+        ]
+    );
 }

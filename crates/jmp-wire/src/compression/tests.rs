@@ -46,7 +46,7 @@ async fn failure(encoding: Encoding, bytes: &[u8]) -> (io::ErrorKind, String) {
     (error.kind(), error.to_string())
 }
 
-/// Runs one of the ordinary tools over `input`. These are part of every Debian; that they are absent
+/// Runs one of the ordinary tools over `input`. The test command installs them; that one is absent
 /// is a failed test, not a skipped one.
 fn tool(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new(program)

@@ -6,11 +6,12 @@ use std::vec;
 use prost_types::Value;
 use prost_types::value::Kind;
 use serde::de::{
-    self, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess,
-    SeqAccess, Unexpected, VariantAccess, Visitor,
+    self, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected,
+    VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
+use super::keys::KeyDeserializer;
 use super::{Depth, ValueError, exact_integer};
 
 /// Consumes one [`Value`].
@@ -330,82 +331,6 @@ impl<'de> MapAccess<'de> for Members {
 
     fn size_hint(&self) -> Option<usize> {
         Some(self.fields.len())
-    }
-}
-
-/// Reads a map key: text, or a number or boolean written as text.
-struct KeyDeserializer<'a> {
-    key: &'a str,
-}
-
-macro_rules! deserialize_parsed_keys {
-    ($($method:ident => $visit:ident: $type:ty, $expected:literal;)*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-            match self.key.parse::<$type>() {
-                Ok(parsed) => visitor.$visit(parsed),
-                Err(_) => Err(ValueError::invalid_value(
-                    Unexpected::Str(self.key),
-                    &concat!("a key that is ", $expected),
-                )),
-            }
-        })*
-    };
-}
-
-impl<'de> Deserializer<'de> for KeyDeserializer<'_> {
-    type Error = ValueError;
-
-    deserialize_parsed_keys! {
-        deserialize_bool => visit_bool: bool, "true or false";
-        deserialize_i8 => visit_i64: i64, "an integer";
-        deserialize_i16 => visit_i64: i64, "an integer";
-        deserialize_i32 => visit_i64: i64, "an integer";
-        deserialize_i64 => visit_i64: i64, "an integer";
-        deserialize_i128 => visit_i128: i128, "an integer";
-        deserialize_u8 => visit_u64: u64, "an integer, not negative";
-        deserialize_u16 => visit_u64: u64, "an integer, not negative";
-        deserialize_u32 => visit_u64: u64, "an integer, not negative";
-        deserialize_u64 => visit_u64: u64, "an integer, not negative";
-        deserialize_u128 => visit_u128: u128, "an integer, not negative";
-        deserialize_f32 => visit_f32: f32, "a number";
-        deserialize_f64 => visit_f64: f64, "a number";
-    }
-
-    forward_to_deserialize_any! {
-        char str string unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
-    }
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-        visitor.visit_str(self.key)
-    }
-
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-        visitor.visit_bytes(self.key.as_bytes())
-    }
-
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-        visitor.visit_bytes(self.key.as_bytes())
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, ValueError> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, ValueError> {
-        visitor.visit_enum(self.key.into_deserializer())
     }
 }
 

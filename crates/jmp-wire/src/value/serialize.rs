@@ -5,8 +5,9 @@ use std::fmt::Display;
 
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
-use serde::ser::{self, Impossible, Serialize};
+use serde::ser::{self, Serialize};
 
+use super::keys::KeySerializer;
 use super::{Depth, ValueError};
 
 /// Builds one [`Value`].
@@ -72,7 +73,8 @@ fn one_member(name: &str, member: Value) -> Value {
     value(Kind::StructValue(Struct { fields }))
 }
 
-fn utf8(bytes: &[u8]) -> Result<String, ValueError> {
+/// Bytes as the text they have to be.
+pub(super) fn utf8(bytes: &[u8]) -> Result<String, ValueError> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.to_owned()),
         Err(error) => Err(ValueError::new(format_args!(
@@ -315,7 +317,7 @@ impl ser::SerializeMap for StructBuilder {
     type Error = ValueError;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), ValueError> {
-        self.key = Some(key.serialize(KeySerializer { transparent: 0 })?);
+        self.key = Some(key.serialize(KeySerializer::default())?);
         Ok(())
     }
 
@@ -382,155 +384,5 @@ impl ser::SerializeStructVariant for VariantBuilder<StructBuilder> {
 
     fn end(self) -> Result<Value, ValueError> {
         Ok(one_member(self.variant, self.inner.finish()))
-    }
-}
-
-/// Turns map keys into text.
-struct KeySerializer {
-    transparent: usize,
-}
-
-// === impl KeySerializer ===
-
-impl KeySerializer {
-    fn enter_transparent(self) -> Result<Self, ValueError> {
-        if self.transparent == super::MAX_TRANSPARENT_DEPTH {
-            return Err(ValueError::too_deep());
-        }
-        Ok(Self {
-            transparent: self.transparent + 1,
-        })
-    }
-}
-
-fn no_key(found: &str) -> ValueError {
-    ValueError::new(format_args!(
-        "map keys must be text, numbers or booleans, not {found}"
-    ))
-}
-
-macro_rules! serialize_displayed_keys {
-    ($($method:ident($type:ty)),* $(,)?) => {
-        $(fn $method(self, v: $type) -> Result<String, ValueError> {
-            Ok(v.to_string())
-        })*
-    };
-}
-
-impl ser::Serializer for KeySerializer {
-    type Ok = String;
-    type Error = ValueError;
-    type SerializeSeq = Impossible<String, ValueError>;
-    type SerializeTuple = Impossible<String, ValueError>;
-    type SerializeTupleStruct = Impossible<String, ValueError>;
-    type SerializeTupleVariant = Impossible<String, ValueError>;
-    type SerializeMap = Impossible<String, ValueError>;
-    type SerializeStruct = Impossible<String, ValueError>;
-    type SerializeStructVariant = Impossible<String, ValueError>;
-
-    serialize_displayed_keys! {
-        serialize_bool(bool), serialize_char(char), serialize_str(&str),
-        serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64),
-        serialize_i128(i128), serialize_u8(u8), serialize_u16(u16), serialize_u32(u32),
-        serialize_u64(u64), serialize_u128(u128), serialize_f32(f32), serialize_f64(f64),
-    }
-
-    fn serialize_bytes(self, bytes: &[u8]) -> Result<String, ValueError> {
-        utf8(bytes)
-    }
-
-    fn serialize_none(self) -> Result<String, ValueError> {
-        Err(no_key("none"))
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, inner: &T) -> Result<String, ValueError> {
-        inner.serialize(self.enter_transparent()?)
-    }
-
-    fn serialize_unit(self) -> Result<String, ValueError> {
-        Err(no_key("unit"))
-    }
-
-    fn serialize_unit_struct(self, name: &'static str) -> Result<String, ValueError> {
-        Err(no_key(name))
-    }
-
-    fn serialize_unit_variant(
-        self,
-        _name: &'static str,
-        _index: u32,
-        variant: &'static str,
-    ) -> Result<String, ValueError> {
-        Ok(variant.to_owned())
-    }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(
-        self,
-        _name: &'static str,
-        inner: &T,
-    ) -> Result<String, ValueError> {
-        inner.serialize(self.enter_transparent()?)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _name: &'static str,
-        _index: u32,
-        variant: &'static str,
-        _inner: &T,
-    ) -> Result<String, ValueError> {
-        Err(no_key(variant))
-    }
-
-    fn serialize_seq(self, _length: Option<usize>) -> Result<Self::SerializeSeq, ValueError> {
-        Err(no_key("a sequence"))
-    }
-
-    fn serialize_tuple(self, _length: usize) -> Result<Self::SerializeTuple, ValueError> {
-        Err(no_key("a tuple"))
-    }
-
-    fn serialize_tuple_struct(
-        self,
-        name: &'static str,
-        _length: usize,
-    ) -> Result<Self::SerializeTupleStruct, ValueError> {
-        Err(no_key(name))
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _name: &'static str,
-        _index: u32,
-        variant: &'static str,
-        _length: usize,
-    ) -> Result<Self::SerializeTupleVariant, ValueError> {
-        Err(no_key(variant))
-    }
-
-    fn serialize_map(self, _length: Option<usize>) -> Result<Self::SerializeMap, ValueError> {
-        Err(no_key("a map"))
-    }
-
-    fn serialize_struct(
-        self,
-        name: &'static str,
-        _length: usize,
-    ) -> Result<Self::SerializeStruct, ValueError> {
-        Err(no_key(name))
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _name: &'static str,
-        _index: u32,
-        variant: &'static str,
-        _length: usize,
-    ) -> Result<Self::SerializeStructVariant, ValueError> {
-        Err(no_key(variant))
-    }
-
-    fn collect_str<T: Display + ?Sized>(self, text: &T) -> Result<String, ValueError> {
-        Ok(text.to_string())
     }
 }
