@@ -19,7 +19,7 @@
 //! * what is not well-formed HTTP/2 from a client turns the rewriter off for the rest of the
 //!   connection: the server behind it will report the error with the original bytes.
 //!
-//! Huffman-coded values need no decoding to text: see [`huffman`] for why flipping single bits is
+//! Huffman-coded values need no decoding to text: `huffman.rs` shows why flipping single bits is
 //! enough. Start reading at [`AuthorityRewriter::process`].
 
 mod hpack;
