@@ -11,7 +11,7 @@ use driver_serial::device::{PortSettings, check_present, open};
 use driver_serial::pace::{Pace, Paced};
 use driver_serial::port::PortControl;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{ControlModes, LocalModes, tcgetattr};
+use rustix::termios::{ControlModes, LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use support::{Cable, LIMIT, read_exactly, settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -34,6 +34,10 @@ fn device(path: &std::path::Path) -> PortSettings {
 #[tokio::test]
 async fn a_device_is_raw_and_has_its_baud_rate() {
     let (mut master, path) = pseudo_terminal();
+    let terminal = std::fs::File::open(&path).unwrap();
+    let mut attributes = tcgetattr(&terminal).unwrap();
+    attributes.control_modes.insert(ControlModes::HUPCL);
+    tcsetattr(&terminal, OptionalActions::Now, &attributes).unwrap();
     let mut port = open(&PortSettings {
         baudrate: 123_457,
         disable_hupcl: true,
@@ -42,7 +46,7 @@ async fn a_device_is_raw_and_has_its_baud_rate() {
     .await
     .unwrap();
     assert!(port.warnings().is_empty(), "{:?}", port.warnings());
-    let attributes = tcgetattr(std::fs::File::open(&path).unwrap()).unwrap();
+    let attributes = tcgetattr(&terminal).unwrap();
     assert_eq!(attributes.output_speed(), 123_457);
     assert!(
         !attributes

@@ -400,6 +400,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_reader_that_makes_room_wakes_the_control() {
+        let (near, mut far) = duplex(4 * RECEIVE_LIMIT);
+        let shared = Shared::new(Connection::new(near, "test".to_owned()));
+        // Everything is in the pipe at once, so that no event of the socket comes to help.
+        far.write_all(&vec![7; 2 * RECEIVE_LIMIT]).await.unwrap();
+        far.write_all(&[255, 250, 44, 107, 16, 255, 240])
+            .await
+            .unwrap();
+        let control = tokio::spawn({
+            let shared = shared.clone();
+            async move {
+                poll_fn(|context| {
+                    shared
+                        .lock()
+                        .poll_control(context, |session| session.modem_state().0)
+                })
+                .await
+            }
+        });
+        tokio::task::yield_now().await;
+        assert!(!control.is_finished());
+        let mut total = 0;
+        while total < 2 * RECEIVE_LIMIT {
+            total += soon(read(&shared)).await.unwrap().len();
+        }
+        assert!(soon(control).await.unwrap().unwrap().clear_to_send());
+    }
+
+    #[tokio::test]
     async fn closing_wakes_everybody() {
         let (shared, mut far) = connection();
         far.write_all(&SUSPEND).await.unwrap();
