@@ -87,13 +87,16 @@ def session(workspace, config, peers):
 
 
 @pytest.fixture(scope="session")
-def upstream_session(request, workspace, config, peers):
+def upstream_session(request, workspace, peers):
     """The released exporter, serving the same tree."""
     if harness.VALIDATING:
         yield request.getfixturevalue("session")
         return
+    folder = workspace / "upstream-session"
+    folder.mkdir()
+    config = harness.render("all", folder, **{**peers.values(), "TTY_PATH": peers.other_tty_path})
     with harness.LocalSession(
-        harness.UPSTREAM_JMP, config, workspace / "upstream-session", DBUS_SESSION_BUS_ADDRESS=peers.dbus_address
+        harness.UPSTREAM_JMP, config, folder, DBUS_SESSION_BUS_ADDRESS=peers.dbus_address
     ) as session:
         yield session
 

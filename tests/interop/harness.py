@@ -241,9 +241,9 @@ class Peers:
         self.unix.leftovers = []
         self.web = self._serve_web()
         self.websocket_port = self._serve_websocket()
-        self.tty_master, slave = pty.openpty()
-        tty.setraw(slave)
-        self.tty_path = os.ttyname(slave)
+        # One terminal for each session: an exporter may keep its port open, and two readers would share the input.
+        self.tty_master, self.tty_path = self._terminal()
+        self.other_tty_master, self.other_tty_path = self._terminal()
         self.dbus_address = self._serve_dbus()
 
     def values(self) -> dict:
@@ -257,6 +257,12 @@ class Peers:
             "FS_ROOT": self.fs_root,
             "TTY_PATH": self.tty_path,
         }
+
+    @staticmethod
+    def _terminal() -> tuple[int, str]:
+        master, slave = pty.openpty()
+        tty.setraw(slave)
+        return master, os.ttyname(slave)
 
     def _serve(self, server):
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
