@@ -34,7 +34,12 @@ impl AllowList {
 
     /// From `JMP_DRIVERS_ALLOW` and `JMP_DRIVERS_UNSAFE`; `None` if neither is set.
     pub fn from_environment() -> Option<Self> {
-        let truthy = |value: &str| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on");
+        let truthy = |value: &str| {
+            matches!(
+                value.to_ascii_lowercase().as_str(),
+                "1" | "true" | "yes" | "on"
+            )
+        };
         if std::env::var("JMP_DRIVERS_UNSAFE").is_ok_and(|value| truthy(&value)) {
             return Some(Self::Unsafe);
         }

@@ -97,12 +97,7 @@ impl Dial for TcpDial {
     fn metadata(&self) -> HeaderMap {
         self.passphrase
             .iter()
-            .map(|value| {
-                (
-                    http::HeaderName::from_static(PASSPHRASE_KEY),
-                    value.clone(),
-                )
-            })
+            .map(|value| (http::HeaderName::from_static(PASSPHRASE_KEY), value.clone()))
             .collect()
     }
 }
@@ -144,7 +139,9 @@ impl Dialer {
         let passphrase = passphrase
             .map(HeaderValue::from_str)
             .transpose()
-            .map_err(|_| refused("the passphrase has characters that cannot be sent; use visible ASCII"))?
+            .map_err(|_| {
+                refused("the passphrase has characters that cannot be sent; use visible ASCII")
+            })?
             .map(|mut value| {
                 value.set_sensitive(true);
                 value

@@ -6,7 +6,7 @@
 //!
 //! # async fn example() -> jmp_client::Result<()> {
 //! let client = Client::connect(Dialer::from_environment()?).await?;
-//! let power: PowerClient = client.device("power")?.client();
+//! let power: PowerClient = client.device("power")?.client()?;
 //! power.on().await?;
 //! # Ok(())
 //! # }

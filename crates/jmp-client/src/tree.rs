@@ -162,7 +162,11 @@ pub(crate) fn build(
     let mut children: Vec<Vec<usize>> = vec![Vec::new(); reports.len()];
     let mut root = None;
     for (index, report) in reports.iter().enumerate() {
-        match report.parent_uuid.as_deref().filter(|uuid| !uuid.is_empty()) {
+        match report
+            .parent_uuid
+            .as_deref()
+            .filter(|uuid| !uuid.is_empty())
+        {
             None if root.is_none() => root = Some(index),
             None => return Err(Error::Report("it has two roots".into())),
             Some(parent) => {

@@ -147,9 +147,8 @@ fn dispatch(interface: &Interface) -> TokenStream {
     let visibility = &interface.item.vis;
     let constant = descriptor_name(interface);
     let function = format_ident!("{}_interface", snake(the_trait));
-    let about = format!(
-        "The interface [`{the_trait}`] as implemented by `T`, for `Driver::interfaces`."
-    );
+    let about =
+        format!("The interface [`{the_trait}`] as implemented by `T`, for `Driver::interfaces`.");
     let handlers = interface
         .methods
         .iter()
@@ -167,7 +166,11 @@ fn dispatch(interface: &Interface) -> TokenStream {
 
 fn handler(the_trait: &Ident, method: &Method) -> TokenStream {
     let function = &method.item.sig.ident;
-    let names: Vec<_> = method.arguments.iter().map(|argument| &argument.name).collect();
+    let names: Vec<_> = method
+        .arguments
+        .iter()
+        .map(|argument| &argument.name)
+        .collect();
     let decode = method.arguments.iter().map(decode_argument);
     let decode = quote! {
         let mut decoder = ::jmp_driver::generated::Arguments::new(arguments, &context);
@@ -268,8 +271,15 @@ fn client_method(method: &Method) -> TokenStream {
         method.documentation
     );
     let result = &method.result;
-    let names: Vec<_> = method.arguments.iter().map(|argument| &argument.name).collect();
-    let types = method.arguments.iter().map(|argument| client_type(&argument.ty));
+    let names: Vec<_> = method
+        .arguments
+        .iter()
+        .map(|argument| &argument.name)
+        .collect();
+    let types = method
+        .arguments
+        .iter()
+        .map(|argument| client_type(&argument.ty));
     let parameters = quote!(#(#names: #types),*);
     let encode = method.arguments.iter().map(|argument| {
         let name = &argument.name;

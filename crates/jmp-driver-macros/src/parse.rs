@@ -160,7 +160,10 @@ fn arguments(item: &mut TraitItemFn) -> Result<Vec<Argument>> {
         };
         let name = name.ident.clone();
         if arguments.last().is_some_and(|last| last.rest) {
-            return Err(Error::new(name.span(), "nothing can follow a `#[rest]` argument"));
+            return Err(Error::new(
+                name.span(),
+                "nothing can follow a `#[rest]` argument",
+            ));
         }
         let default = take(&mut typed.attrs, "default")
             .map(|attribute| attribute.parse_args::<Expr>())

@@ -439,7 +439,9 @@ impl<'de> MapAccess<'de> for Entries<'_> {
                 continue;
             }
             let name: StringDeserializer<ConfigProblem> = key.clone().into_deserializer();
-            let parsed = seed.deserialize(name).map_err(|problem| problem.inside(key.clone()))?;
+            let parsed = seed
+                .deserialize(name)
+                .map_err(|problem| problem.inside(key.clone()))?;
             self.current = Some((key, value));
             return Ok(Some(parsed));
         }
@@ -489,7 +491,9 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         for warning in &mut self.warnings[before..] {
             warning.path.insert(0, index.to_string());
         }
-        result.map(Some).map_err(|problem| problem.inside(index.to_string()))
+        result
+            .map(Some)
+            .map_err(|problem| problem.inside(index.to_string()))
     }
 }
 

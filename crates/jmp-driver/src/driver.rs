@@ -50,8 +50,10 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// # Errors
     ///
     /// Whatever keeps the device from being used; the session does not start then.
-    fn open(config: Self::Config, context: OpenContext)
-    -> impl Future<Output = Result<Self>> + Send;
+    fn open(
+        config: Self::Config,
+        context: OpenContext,
+    ) -> impl Future<Output = Result<Self>> + Send;
 
     /// The interfaces, first match wins when two have a method of one name and kind.
     fn interfaces() -> Vec<Interface<Self>>;
@@ -134,7 +136,10 @@ impl OpenContext {
 
     /// Names of the children so far, in order.
     pub fn child_names(&self) -> Vec<String> {
-        self.children().iter().map(|child| child.name.clone()).collect()
+        self.children()
+            .iter()
+            .map(|child| child.name.clone())
+            .collect()
     }
 
     /// Adds a child that this driver makes itself. A configured child of that name stays

@@ -27,10 +27,7 @@ pub trait Target: Send + Sync + 'static {
     async fn open_stream(&self, method: &str) -> Result<ByteStream>;
 
     /// Opens a resource; the stream is the caller's end.
-    async fn open_resource(
-        &self,
-        encoding: Option<&str>,
-    ) -> Result<(ResourceHandle, ByteStream)>;
+    async fn open_resource(&self, encoding: Option<&str>) -> Result<(ResourceHandle, ByteStream)>;
 }
 
 /// A driver instance that can be called. Typed clients wrap it. Cheap to clone.
@@ -39,7 +36,9 @@ pub struct DriverHandle(Arc<dyn Target>);
 
 impl std::fmt::Debug for DriverHandle {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("DriverHandle").finish_non_exhaustive()
+        formatter
+            .debug_struct("DriverHandle")
+            .finish_non_exhaustive()
     }
 }
 
@@ -163,10 +162,7 @@ impl Target for LocalTarget {
             .await
     }
 
-    async fn open_resource(
-        &self,
-        encoding: Option<&str>,
-    ) -> Result<(ResourceHandle, ByteStream)> {
+    async fn open_resource(&self, encoding: Option<&str>) -> Result<(ResourceHandle, ByteStream)> {
         let (near, far) = ByteStream::pair(4);
         let encoding = encoding.map(str::to_owned);
         let opened = self

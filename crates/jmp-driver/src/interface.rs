@@ -67,14 +67,17 @@ pub struct InterfaceDescriptor {
 /// The answers of a streaming call.
 pub type ValueStream = BoxStream<'static, Result<Value>>;
 
+/// A call that is on its way.
+pub type Pending<R> = BoxFuture<'static, Result<R>>;
+
 /// Runs one method of a driver of type `T`.
 pub enum Handler<T> {
     /// See [`MethodKind::Unary`].
-    Unary(fn(Arc<T>, CallContext, Vec<Value>) -> BoxFuture<'static, Result<Value>>),
+    Unary(fn(Arc<T>, CallContext, Vec<Value>) -> Pending<Value>),
     /// See [`MethodKind::Streaming`].
     Streaming(fn(Arc<T>, CallContext, Vec<Value>) -> ValueStream),
     /// See [`MethodKind::ByteStream`].
-    ByteStream(fn(Arc<T>, CallContext) -> BoxFuture<'static, Result<ByteStream>>),
+    ByteStream(fn(Arc<T>, CallContext) -> Pending<ByteStream>),
 }
 
 /// An interface as implemented by the driver type `T`. The macro makes a function that returns
@@ -99,7 +102,8 @@ pub trait FromArgument: Sized {
 
 impl<T: DeserializeOwned> FromArgument for T {
     fn from_argument(value: Value, _: &CallContext) -> Result<Self> {
-        jmp_wire::value::from_value(value).map_err(|error| Error::invalid_argument(error.to_string()))
+        jmp_wire::value::from_value(value)
+            .map_err(|error| Error::invalid_argument(error.to_string()))
     }
 }
 
@@ -126,7 +130,11 @@ impl Arguments {
         self.convert(name, value)
     }
 
-    pub fn optional<T: FromArgument>(&mut self, name: &str, default: impl FnOnce() -> T) -> Result<T> {
+    pub fn optional<T: FromArgument>(
+        &mut self,
+        name: &str,
+        default: impl FnOnce() -> T,
+    ) -> Result<T> {
         match self.values.next() {
             Some(value) => self.convert(name, value),
             None => Ok(default()),

@@ -50,6 +50,7 @@
 extern crate self as jmp_driver;
 
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod context;
 pub mod driver;

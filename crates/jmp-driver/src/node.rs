@@ -149,8 +149,12 @@ pub trait Node: Send + Sync + 'static {
     fn methods(&self) -> Vec<MethodInfo>;
 
     /// Calls a unary method.
-    async fn call(&self, context: CallContext, method: &str, arguments: Vec<Value>)
-    -> Result<Value>;
+    async fn call(
+        &self,
+        context: CallContext,
+        method: &str,
+        arguments: Vec<Value>,
+    ) -> Result<Value>;
 
     /// Calls a streaming method.
     async fn streaming_call(

@@ -101,10 +101,13 @@ async fn open<T: Driver>(
 ) -> Result<(NodeRef, Vec<Warning>), OpenFailure> {
     let mut warnings = Vec::new();
     let (common, own) = CommonConfig::split(settings.config).map_err(OpenFailure::Config)?;
-    let parsed = config::read::<T::Config>(own, T::UNKNOWN_KEYS == UnknownKeys::Warn, &mut warnings)
-        .map_err(OpenFailure::Config)?;
+    let parsed =
+        config::read::<T::Config>(own, T::UNKNOWN_KEYS == UnknownKeys::Warn, &mut warnings)
+            .map_err(OpenFailure::Config)?;
     let children = Arc::clone(&context.children);
-    let driver = T::open(parsed, context).await.map_err(OpenFailure::Driver)?;
+    let driver = T::open(parsed, context)
+        .await
+        .map_err(OpenFailure::Driver)?;
     let info = NodeInfo {
         uuid: common.uuid.unwrap_or_else(Uuid::new_v4),
         labels: common.labels,
@@ -167,7 +170,10 @@ impl Registry {
     /// If one of its types is registered already: two drivers cannot share a name.
     pub fn add<T: Driver>(&mut self) -> &mut Self {
         for name in T::TYPES {
-            assert!(self.get(name).is_none(), "driver type `{name}` registered twice");
+            assert!(
+                self.get(name).is_none(),
+                "driver type `{name}` registered twice"
+            );
         }
         self.entries.push(DriverEntry::of::<T>());
         self

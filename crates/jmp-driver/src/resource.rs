@@ -25,7 +25,9 @@ pub struct ResourceTable(Arc<Mutex<HashMap<(Uuid, Uuid), ByteStream>>>);
 
 impl fmt::Debug for ResourceTable {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("ResourceTable").finish_non_exhaustive()
+        formatter
+            .debug_struct("ResourceTable")
+            .finish_non_exhaustive()
     }
 }
 
@@ -177,9 +179,8 @@ impl Resource {
 
 impl FromArgument for Resource {
     fn from_argument(value: Value, context: &CallContext) -> Result<Self> {
-        let handle: ResourceHandle = jmp_wire::value::from_value(value).map_err(|error| {
-            Error::invalid_argument(format!("not a resource handle: {error}"))
-        })?;
+        let handle: ResourceHandle = jmp_wire::value::from_value(value)
+            .map_err(|error| Error::invalid_argument(format!("not a resource handle: {error}")))?;
         match handle {
             ResourceHandle::ClientStream {
                 uuid,

@@ -65,7 +65,12 @@ impl fmt::Display for BuildError {
         if self.path.is_empty() {
             write!(formatter, "{}", self.error)
         } else {
-            write!(formatter, "driver `{}`: {}", self.path.join("."), self.error)
+            write!(
+                formatter,
+                "driver `{}`: {}",
+                self.path.join("."),
+                self.error
+            )
         }
     }
 }
@@ -264,7 +269,10 @@ impl Builder<'_> {
                     (COMPOSITE_TYPE, settings, children)
                 }
                 NodeSpec::Reference { .. } => {
-                    return Err(at(path, Error::configuration("the root cannot be a reference")));
+                    return Err(at(
+                        path,
+                        Error::configuration("the root cannot be a reference"),
+                    ));
                 }
             };
             let entry = self.entry(path, type_name)?;
@@ -355,8 +363,10 @@ impl Builder<'_> {
     /// Gives each reference its target, following references on the way.
     fn resolve(&self, root: &NodeRef) -> Result<(), BuildError> {
         for (path, reference) in &self.references {
-            let target = follow(root, &reference.path, 0)
-                .map_err(|reason| at(path, Error::configuration(reason)))?;
+            let target = follow(root, &reference.path, 0).map_err(|reason| {
+                let text = format!("reference `{}` {reason}", reference.path);
+                at(path, Error::configuration(text))
+            })?;
             reference.resolve(target);
         }
         Ok(())
@@ -376,16 +386,23 @@ const MAX_HOPS: usize = 64;
 
 fn follow(root: &NodeRef, path: &str, hops: usize) -> Result<NodeRef, String> {
     if hops > MAX_HOPS {
-        return Err(format!("reference `{path}` leads in a circle"));
+        return Err("leads in a circle".into());
     }
     let mut node = Arc::clone(root);
     for name in path.split('.') {
         let Some(child) = node.children().iter().find(|child| child.name == name) else {
-            let names: Vec<_> = node.children().iter().map(|child| child.name.as_str()).collect();
+            let names: Vec<_> = node
+                .children()
+                .iter()
+                .map(|child| child.name.as_str())
+                .collect();
             return Err(format!(
-                "reference `{path}` leads to a driver that does not exist: there is no `{name}` \
-                 among {}",
-                if names.is_empty() { "no children".into() } else { names.join(", ") }
+                "leads to a driver that does not exist: there is no `{name}` among {}",
+                if names.is_empty() {
+                    "no children".into()
+                } else {
+                    names.join(", ")
+                }
             ));
         };
         node = match &child.link {

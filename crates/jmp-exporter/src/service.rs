@@ -12,8 +12,8 @@ use hyper::body::Incoming;
 use jmp_driver::log::LogRecord;
 use jmp_driver::node::MethodInfo;
 use jmp_driver::{CallContext, MethodKind, NodeRef, Origin};
-use jmp_proto::jmp::v1::describe_service_server::{DescribeService, DescribeServiceServer};
 use jmp_proto::jmp::v1 as describe;
+use jmp_proto::jmp::v1::describe_service_server::{DescribeService, DescribeServiceServer};
 use jmp_proto::v1::exporter_service_server::{ExporterService, ExporterServiceServer};
 use jmp_proto::v1::{self};
 use jmp_wire::connection::{RpcBody, unimplemented};
@@ -75,7 +75,10 @@ impl ConnectionService {
 
     async fn handle(self, request: Request<Incoming>) -> Response<RpcBody> {
         let path = request.uri().path();
-        let (service, _) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+        let (service, _) = path
+            .trim_start_matches('/')
+            .split_once('/')
+            .unwrap_or((path, ""));
         let known = matches!(
             service,
             "jumpstarter.v1.ExporterService"

@@ -33,7 +33,9 @@ pub(crate) async fn open(
     })?;
     api.gate()?;
     match request {
-        StreamRequest::Driver { uuid, method } => open_driver(api, headers, uuid, &method, body).await,
+        StreamRequest::Driver { uuid, method } => {
+            open_driver(api, headers, uuid, &method, body).await
+        }
         StreamRequest::Resource {
             uuid,
             x_jmp_content_encoding,

@@ -249,4 +249,3 @@ where
 pub fn unimplemented(path: &str) -> Response<RpcBody> {
     Status::unimplemented(format!("unknown method {path}")).into_http()
 }
-

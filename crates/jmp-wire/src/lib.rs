@@ -13,4 +13,3 @@ pub mod rpc;
 pub mod stream;
 pub mod tls;
 pub mod value;
-

@@ -1,11 +1,19 @@
 //! The built-in drivers: one list.
 
 use jmp_driver::Registry;
+use jmp_driver::command::ClientRegistry;
 
 /// All built-in drivers. The order is the one of `jmp driver list`.
 pub fn registry() -> Registry {
     let mut registry = Registry::new();
     driver_composite::register(&mut registry);
     driver_power::register(&mut registry);
+    registry
+}
+
+/// All built-in client types.
+pub fn clients() -> ClientRegistry {
+    let mut registry = ClientRegistry::new();
+    driver_power::register_clients(&mut registry);
     registry
 }

@@ -2,7 +2,10 @@
 //!
 //! The interface is [`jmp_interfaces::power`]; this crate holds the mocks.
 
+pub mod commands;
+
 use futures::Stream;
+use jmp_driver::command::ClientRegistry;
 use jmp_driver::{Driver, Interface, Logger, OpenContext, Registry, Result, UnknownKeys};
 use jmp_interfaces::power::{Power, PowerReading, power_interface};
 use schemars::JsonSchema;
@@ -11,6 +14,11 @@ use serde::Deserialize;
 /// Adds the drivers of this crate.
 pub fn register(registry: &mut Registry) {
     registry.add::<MockPower>().add::<SyncMockPower>();
+}
+
+/// Adds the client types of this crate.
+pub fn register_clients(registry: &mut ClientRegistry) {
+    registry.add(commands::POWER).add(commands::VIRTUAL_POWER);
 }
 
 /// Nothing to configure.

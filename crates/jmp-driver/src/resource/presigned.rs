@@ -177,7 +177,12 @@ impl Request {
                         .iter()
                         .any(|prefix| name.starts_with(prefix))
             };
-            let dropped: Vec<_> = self.headers.keys().filter(|name| secret(name)).cloned().collect();
+            let dropped: Vec<_> = self
+                .headers
+                .keys()
+                .filter(|name| secret(name))
+                .cloned()
+                .collect();
             for name in dropped {
                 self.headers.remove(name);
             }
@@ -224,7 +229,10 @@ fn broken(method: &Method, shown: &str, error: &reqwest::Error) -> Error {
     };
     Error::new(
         kind,
-        format!("Presigned HTTP {method} {what} for {shown}: {}", causes(error)),
+        format!(
+            "Presigned HTTP {method} {what} for {shown}: {}",
+            causes(error)
+        ),
     )
 }
 
