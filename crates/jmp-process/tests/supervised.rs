@@ -3,7 +3,6 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio as StdStdio;
 use std::time::{Duration, Instant};
 
@@ -47,18 +46,22 @@ async fn failures_to_start_name_program_and_reason() {
     assert_eq!(error.shell_code(), 127);
     assert!(error.to_string().contains("no-such-program"));
 
-    let file = folder.path().join("plain");
-    std::fs::write(&file, "#!/bin/sh\n").unwrap();
-    let path = file.to_str().unwrap();
-    let error = command(path).spawn().await.unwrap_err();
+    // Written by another process: a file that this one has had open for writing may still be open
+    // in a child that another test is just starting, and would then be busy.
+    let prepare = "cd \"$1\"; echo '#!/bin/sh' >plain; echo '#!/no/such' >script; chmod +x script";
+    let status = std::process::Command::new("sh")
+        .args(["-c", prepare, "sh"])
+        .arg(folder.path())
+        .status();
+    assert!(status.unwrap().success());
+    let error = command(folder.path().join("plain").to_str().unwrap());
+    let error = error.spawn().await.unwrap_err();
     assert!(matches!(error, SpawnError::NotExecutable { .. }), "{error}");
     assert_eq!(error.shell_code(), 126);
     assert!(error.to_string().contains("Permission denied"), "{error}");
 
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::fs::write(&file, "#!/no/such/interpreter\n").unwrap();
-    let error = command(path).spawn().await.unwrap_err();
-    assert_eq!(error.shell_code(), 127);
+    let error = command(folder.path().join("script").to_str().unwrap());
+    assert_eq!(error.spawn().await.unwrap_err().shell_code(), 127);
 
     let error = shell("true").current_dir("/no/such").spawn().await;
     assert!(matches!(error, Err(SpawnError::WorkingDirectory { .. })));
