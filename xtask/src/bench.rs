@@ -15,8 +15,8 @@ use std::process::Command;
 use processes::{Session, memory, repeated};
 use table::{Row, Table, Unit};
 
-use crate::environment::{captured, cargo, interop_python, jmp, program, root, target};
-use crate::{Outcome, has, steps};
+use crate::environment::{captured, cargo, interop_python, jmp, root, target};
+use crate::{Outcome, steps};
 
 /// Hidden task: runs a program many times in this process and prints times and peak memory as JSON.
 pub const MEASURE: &str = "__measure";
@@ -72,20 +72,27 @@ struct Side {
 /// # Errors
 /// When nothing of ours can be measured. A missed target is a verdict, not an error.
 pub fn run(options: &[String]) -> Outcome {
-    let effort = if has(options, "--quick") { QUICK } else { FULL };
-    steps::must_succeed(Command::new(cargo()).current_dir(root()).args([
-        "build",
-        "--release",
-        "--bin",
-        "jmp",
-    ]))?;
+    let (quick, other) = parse(options)?;
+    let effort = if quick { QUICK } else { FULL };
+    let program = match other {
+        Some(path) => path,
+        None => {
+            steps::must_succeed(Command::new(cargo()).current_dir(root()).args([
+                "build",
+                "--release",
+                "--bin",
+                "jmp",
+            ]))?;
+            jmp(true)
+        }
+    };
     let scratch = target().join("bench");
     let _ = fs::remove_dir_all(&scratch);
     fs::create_dir_all(&scratch)
         .map_err(|error| format!("cannot create {}: {error}", scratch.display()))?;
     let source = raw::Source::start()?;
     let config = configuration(&scratch, source.port())?;
-    let ours = our_side(&scratch, &config)?;
+    let ours = our_side(program, &scratch, &config)?;
     let theirs = their_side(&scratch, &config);
     if let Err(message) = &theirs {
         println!("bench: no upstream figures: {message}");
@@ -99,6 +106,23 @@ pub fn run(options: &[String]) -> Outcome {
     table.print();
     let _ = fs::remove_dir_all(&scratch);
     Ok(())
+}
+
+/// `--quick`, and `--jmp PATH` for a build that exists already.
+fn parse(options: &[String]) -> Outcome<(bool, Option<PathBuf>)> {
+    let (mut quick, mut program, mut rest) = (false, None, options.iter());
+    while let Some(option) = rest.next() {
+        match option.as_str() {
+            "--quick" => quick = true,
+            "--jmp" => program = Some(PathBuf::from(rest.next().ok_or("--jmp needs a path")?)),
+            other => {
+                return Err(format!(
+                    "unknown option `{other}`; known: --quick --jmp PATH"
+                ));
+            }
+        }
+    }
+    Ok((quick, program))
 }
 
 /// Ten drivers; `source` sends as many bytes as the eight it is sent say (little endian).
@@ -149,9 +173,9 @@ fn configuration(scratch: &Path, source: u16) -> Outcome<PathBuf> {
     Ok(path)
 }
 
-fn our_side(scratch: &Path, config: &Path) -> Outcome<Side> {
+fn our_side(program: PathBuf, scratch: &Path, config: &Path) -> Outcome<Side> {
     let j = scratch.join("j");
-    std::os::unix::fs::symlink(jmp(true), &j)
+    std::os::unix::fs::symlink(&program, &j)
         .map_err(|error| format!("cannot link {}: {error}", j.display()))?;
     let library = if root().join("benches/Cargo.toml").exists() {
         steps::must_succeed(Command::new(cargo()).current_dir(root()).args([
@@ -164,9 +188,9 @@ fn our_side(scratch: &Path, config: &Path) -> Outcome<Side> {
     } else {
         Vec::new()
     };
-    let session = Session::open(&jmp(true), config, &scratch.join("ours"))?;
+    let session = Session::open(&program, config, &scratch.join("ours"))?;
     Ok(Side {
-        jmp: jmp(true),
+        jmp: program,
         j,
         library,
         session,
@@ -361,7 +385,4 @@ fn footprint(table: &mut Table, effort: &Effort, ours: &Side, theirs: Option<&Si
     table.push(Row::lower(transfer_name, Unit::Mebibytes, growth(transfer, &idle)).at_most(4.0));
     let sessions_name = format!("growth over {} connections", effort.flat_sessions);
     table.push(Row::lower(sessions_name, Unit::Mebibytes, growth(sessions, &after)).at_most(4.0));
-    if program("cp").is_none() {
-        println!("bench: cp is missing, no raw limit for files");
-    }
 }

@@ -211,7 +211,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Prints all rows as a table that is also Markdown.
+    /// Prints all rows as a table that is also Markdown, then why a figure is missing.
     pub fn print(&self) {
         let head = [
             "measurement",
@@ -265,6 +265,11 @@ impl Table {
                         .collect::<Vec<_>>()
                         .join(" | ")
                 );
+            }
+        }
+        for row in &self.rows {
+            if let Err(message) = &row.value {
+                println!("not measured: {}: {message}", row.name);
             }
         }
     }
