@@ -1,2 +1,7 @@
 //! `jmp`, also run as `j`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    jmp_cli::main()
+}
