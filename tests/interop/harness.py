@@ -50,6 +50,14 @@ def base_env(**extra: str) -> dict:
     return env
 
 
+def needed(program: str, package: str) -> str:
+    """Path of a peer program; a missing one is an error, never a skipped test."""
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    if path is None:
+        raise RuntimeError(f"{program} is missing: run `cargo xtask setup`, or install the package {package}")
+    return path
+
+
 def free_port(kind: int = socket.SOCK_STREAM) -> int:
     """A port nobody listened on a moment ago."""
     with socket.socket(socket.AF_INET, kind) as sock:
@@ -245,10 +253,13 @@ class Peers:
         self.tty_master, self.tty_path = self._terminal()
         self.other_tty_master, self.other_tty_path = self._terminal()
         self.dbus_address = self._serve_dbus()
+        self.ssh_key = directory / "user-key"
+        self.ssh_port = self._serve_ssh()
 
     def values(self) -> dict:
         return {
             "TCP_PORT": self.tcp.server_address[1],
+            "SSH_PORT": self.ssh_port,
             "UDP_PORT": self.udp.server_address[1],
             "CLOSED_PORT": free_port(),
             "UNIX_PATH": self.unix_path,
@@ -329,9 +340,7 @@ class Peers:
         return server.socket.getsockname()[1]
 
     def _serve_dbus(self) -> str:
-        daemon = shutil.which("dbus-daemon")
-        if daemon is None:
-            raise RuntimeError("dbus-daemon is missing: run `cargo xtask setup`, or install the package dbus-daemon")
+        daemon = needed("dbus-daemon", "dbus-daemon")
         address = f"unix:path={self.directory / 'bus'}"
         process = subprocess.Popen(
             [daemon, "--session", "--nofork", "--nopidfile", f"--address={address}", "--print-address=1"],
@@ -342,6 +351,26 @@ class Peers:
         self._stack.callback(end_group, process, 2)
         process.stdout.readline()
         return address
+
+    def _serve_ssh(self) -> int:
+        """A real OpenSSH server for one key, as the current user."""
+        server = needed("sshd", "openssh-server")
+        for name in ("host-key", "user-key"):
+            key = self.directory / name
+            run([needed("ssh-keygen", "openssh-client"), "-q", "-t", "ed25519", "-N", "", "-f", key]).check_returncode()
+        port = free_port()
+        settings = self.directory / "sshd_config"
+        settings.write_text(
+            f"Port {port}\nListenAddress 127.0.0.1\nHostKey {self.directory / 'host-key'}\nPidFile none\n"
+            f"AuthorizedKeysFile {self.directory / 'user-key.pub'}\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"
+        )
+        if os.getuid() == 0:
+            os.makedirs("/run/sshd", exist_ok=True)
+        process = subprocess.Popen(
+            [server, "-D", "-e", "-f", str(settings)], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        self._stack.callback(end_group, process, 2)
+        return port
 
     def close(self) -> None:
         self._stack.close()

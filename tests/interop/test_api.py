@@ -1,5 +1,6 @@
 """The documented Python API of the released packages, unmodified, on the exporter under test."""
 
+import getpass
 import hashlib
 import os
 import socket
@@ -10,6 +11,7 @@ import pytest
 from jumpstarter.client.core import DriverError, DriverInvalidArgument, DriverMethodNotImplemented
 from jumpstarter_driver_network.adapters import (
     DbusAdapter,
+    FabricAdapter,
     NovncAdapter,
     PexpectAdapter,
     TcpPortforwardAdapter,
@@ -180,6 +182,14 @@ def test_pexpect_adapter(client):
         console.send("abc 42 def")
         console.expect(r"\d+", timeout=5)
         assert console.after == b"42"
+
+
+@pytest.mark.feature("Network: SSH adapter")
+def test_fabric_adapter(client, peers):
+    keys = {"key_filename": str(peers.ssh_key), "allow_agent": False, "look_for_keys": False}
+    with FabricAdapter(client=client.ssh, user=getpass.getuser(), connect_kwargs=keys) as connection:
+        result = connection.run("echo from the device; exit 5", hide=True, warn=True, in_stream=False)
+    assert (result.stdout, result.exited) == ("from the device\n", 5)
 
 
 @pytest.mark.feature("Network: D-Bus")

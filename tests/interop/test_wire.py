@@ -21,7 +21,7 @@ def test_report_lists_the_tree_in_order(wire):
     assert list(report.alternative_endpoints) == []
     names = [node.labels.get(NAME, "") for node in report.reports]
     expected = (
-        ["", "power", "sync_power", "echo", "tcp", "tcp_hidden", "tcp_refused", "udp", "unix", "websocket", "dbus", "fs"]
+        ["", "power", "sync_power", "echo", "tcp", "tcp_hidden", "tcp_refused", "ssh", "udp", "unix", "websocket", "dbus", "fs"]
         + ["memory", "web", "mux", "mux_flasher", "flasher", "serial", "serial_slow", "serial_tty", "serial_socket", "shell"]
         + ["group", "inner", "proxied", "proxygroup", "echo", "other", "echo"]
     )
