@@ -1,11 +1,15 @@
 //! The programs `jmp` and `j`: commands and output formats, as a library.
 //!
 //! One program with two names: [`main`] looks at the name it was called by. [`jmp`] has one
-//! module a command, [`j`] turns the live device tree into commands.
+//! module a command, [`j`] turns the live device tree into commands. Both fail with a
+//! [`error::CliError`] and print through [`output`].
 
+pub mod error;
 pub mod exit;
 pub mod j;
 pub mod jmp;
+pub mod session_record;
+pub mod output;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -1,0 +1,204 @@
+//! What a command ends with when it fails, and how people and programs get to see it.
+
+use std::fmt;
+use std::io;
+
+use serde_json::{Value, json};
+
+use crate::exit;
+
+/// A failed command: an exit code and a text that says what was tried, why it failed and what to do
+/// next. Rendered once, by [`crate::output::report`].
+#[derive(Debug)]
+pub struct CliError {
+    code: u8,
+    message: String,
+    hint: Option<String>,
+    diagnostics: Vec<Value>,
+    /// The reader of standard output has gone; nobody is left to tell.
+    silent: bool,
+}
+
+// === impl CliError ===
+
+impl CliError {
+    /// Something failed while the command ran; exit code 1.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            code: exit::FAILURE,
+            message: message.into(),
+            hint: None,
+            diagnostics: Vec::new(),
+            silent: false,
+        }
+    }
+
+    /// The command line makes no sense; exit code 2.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(message).with_code(exit::USAGE)
+    }
+
+    /// Ends with another exit code.
+    #[must_use]
+    pub fn with_code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Adds what to do next, shown on a line of its own.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// What happened, without the hint.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do next, if anything is known.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Whether nothing is to be said about it.
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// The error for programs: `{"error": {"message", "code", "hint", "diagnostics"}}`, absent members
+    /// left out.
+    pub fn to_json(&self) -> Value {
+        let mut error = json!({"message": self.message, "code": self.code});
+        if let Some(hint) = &self.hint {
+            error["hint"] = hint.as_str().into();
+        }
+        if !self.diagnostics.is_empty() {
+            error["diagnostics"] = self.diagnostics.clone().into();
+        }
+        json!({ "error": error })
+    }
+
+    /// The error of a file, with its places for programs.
+    fn diagnosed(error: &jmp_config::ConfigError) -> Self {
+        let mut this = Self::new(error.to_string());
+        this.diagnostics = error.diagnostics().iter().map(diagnostic_json).collect();
+        this
+    }
+}
+
+fn diagnostic_json(diagnostic: &jmp_config::Diagnostic) -> Value {
+    let mut shown = json!({"message": diagnostic.message(), "path": diagnostic.path()});
+    if let Some(location) = diagnostic.location() {
+        shown["file"] = location.file.into();
+        shown["line"] = location.line.into();
+        shown["column"] = location.column.into();
+    }
+    if let Some(nearest) = diagnostic.nearest() {
+        shown["nearest"] = nearest.into();
+    }
+    if let Some(help) = diagnostic.help() {
+        shown["help"] = help.into();
+    }
+    shown
+}
+
+/// The message with its causes, each after a colon, unless the message quotes its cause already.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(formatter, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for CliError {}
+
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
+        let mut this = Self::new(with_causes(&error));
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            this.silent = true;
+            this.code = exit::OK;
+        }
+        this
+    }
+}
+
+impl From<jmp_config::ConfigError> for CliError {
+    fn from(error: jmp_config::ConfigError) -> Self {
+        Self::diagnosed(&error)
+    }
+}
+
+impl From<jmp_config::Error> for CliError {
+    fn from(error: jmp_config::Error) -> Self {
+        match &error {
+            jmp_config::Error::Config(config) => Self::diagnosed(config),
+            _ => Self::new(with_causes(&error)),
+        }
+    }
+}
+
+impl From<jmp_client::Error> for CliError {
+    fn from(error: jmp_client::Error) -> Self {
+        Self::new(with_causes(&error))
+    }
+}
+
+impl From<jmp_driver::Error> for CliError {
+    fn from(error: jmp_driver::Error) -> Self {
+        Self::new(with_causes(&error))
+    }
+}
+
+impl From<jmp_process::SpawnError> for CliError {
+    fn from(error: jmp_process::SpawnError) -> Self {
+        let code = error.shell_code();
+        Self::new(with_causes(&error)).with_code(code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let error = CliError::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(error.is_silent());
+        assert_eq!(error.code(), exit::OK);
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = jmp_config::Error::Io {
+            action: "read",
+            path: "/a".into(),
+            source: io::Error::other("because"),
+        };
+        assert_eq!(CliError::from(error).message(), "cannot read /a: because");
+    }
+}
