@@ -156,16 +156,20 @@ impl Dialer {
 
     /// What `JUMPSTARTER_HOST` names: a unix socket, or `host:port` with TLS unless
     /// `JMP_GRPC_INSECURE` or `JUMPSTARTER_GRPC_INSECURE` is 1, and the passphrase of
-    /// `JMP_GRPC_PASSPHRASE` (facts: protocol 10.2).
+    /// `JMP_GRPC_PASSPHRASE` (facts: protocol 10.2). Without it, the background session of
+    /// `jmp local start`, if one is running.
     ///
     /// # Errors
     ///
-    /// If it is not set or makes no sense.
+    /// If there is neither, or the address makes no sense.
     pub fn from_environment() -> Result<Self> {
         let address = std::env::var("JUMPSTARTER_HOST")
             .ok()
-            .filter(|address| !address.is_empty())
-            .ok_or(Error::NoSession)?;
+            .filter(|address| !address.is_empty());
+        let Some(address) = address else {
+            let session = crate::local::find().ok_or(Error::NoSession)?;
+            return Ok(Self::unix(session.socket));
+        };
         if host_and_port(&address).is_none() {
             return Ok(Self::unix(address));
         }

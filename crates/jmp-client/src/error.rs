@@ -60,6 +60,17 @@ pub enum Error {
         /// Dotted client class.
         class: String,
     },
+    /// Only one background session runs at a time.
+    #[error(
+        "a background session of exporter `{exporter}` is running already (process {pid}); stop \
+         it with `jmp local stop`"
+    )]
+    LocalSessionExists {
+        /// Name of the exporter.
+        exporter: String,
+        /// The process that serves it.
+        pid: u32,
+    },
     /// A call to a driver failed.
     #[error(transparent)]
     Driver(#[from] jmp_driver::Error),

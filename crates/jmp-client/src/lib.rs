@@ -19,6 +19,7 @@ pub mod allow;
 pub mod client;
 pub mod dial;
 mod error;
+pub mod local;
 mod remote;
 pub mod tree;
 
@@ -27,4 +28,5 @@ pub use client::{Client, LogLine, Status};
 pub use dial::{Dial, Dialer};
 pub use error::{Error, Result};
 pub use jmp_driver::{ByteStream, DriverHandle, ResourceHandle};
+pub use local::{LocalRecords, LocalSession};
 pub use tree::{Device, MethodInfo};
