@@ -60,8 +60,8 @@ def test_composite_and_proxies(client):
 
 
 @pytest.mark.feature("Composite and Proxy")
-def test_tree_order_and_descriptions(client):
-    assert list(client.children)[:3] == ["power", "sync_power", "echo"] or set(client.children) >= {"power", "echo"}
+def test_tree_and_descriptions(client):
+    assert {"power", "sync_power", "echo", "group", "other"} <= set(client.children)
     assert client.power.methods_description == {"on": "Energise the bench"}
     assert client.sync_power.labels["colour"] == "red"
 
@@ -515,6 +515,6 @@ def test_integral_arguments(client):
     file = client.fs.open("seek.bin", "rb")
     assert file.seek(3) == 3
     assert file.read_bytes() == b"3456789"
-    with pytest.raises(DriverInvalidArgument):
-        client.fs.call("file_seek", file.fd, 1.5, 0) if hasattr(file, "fd") else client.fs.call("presign_read", "x", 1.5)
     file.close()
+    with pytest.raises(DriverInvalidArgument):
+        client.fs.call("presign_read", "x", 1.5)
