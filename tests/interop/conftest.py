@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     marker = item.get_closest_marker("limit")
-    seconds = marker.args[0] if marker else 30
+    seconds = marker.args[0] if marker else 60
 
     def too_long(*_):
         pytest.fail(f"took longer than {seconds} s")

@@ -87,7 +87,7 @@ def end_group(process: subprocess.Popen, patience: float = 10.0) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def run(arguments, *, timeout: float = 60.0, stdin: bytes | str | None = None, text: bool = True, **options):
+def run(arguments, *, timeout: float = 90.0, stdin: bytes | str | None = None, text: bool = True, **options):
     """Run a program to its end; on timeout its whole process group is killed and the test fails."""
     process = subprocess.Popen(
         [str(a) for a in arguments],
@@ -104,6 +104,10 @@ def run(arguments, *, timeout: float = 60.0, stdin: bytes | str | None = None, t
         end_group(process, 2)
         raise
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+#: A cold Python start on a busy disk has taken most of a minute.
+START_SECONDS = 90
 
 
 class LocalSession:
@@ -123,7 +127,7 @@ class LocalSession:
                 env=base_env(**extra_env),
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + START_SECONDS
         while not seen.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 end_group(self.process, 2)
@@ -164,7 +168,7 @@ class DirectListener:
                 env=base_env(),
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + START_SECONDS
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return

@@ -264,7 +264,7 @@ def test_remove_created_on_close(workspace, tmp_path):
 
 @pytest.mark.feature("pytest: JumpstarterTest")
 @pytest.mark.peer("jumpstarter-testing 0.9.0")
-@pytest.mark.limit(60)
+@pytest.mark.limit(120)
 def test_pytest_class(small_config, tmp_path):
     # A copy, so that this suite's conftest.py does not apply to it.
     cases = shutil.copy(harness.HERE / "cases" / "jumpstarter_case.py", tmp_path / "test_device.py")

@@ -75,7 +75,7 @@ def secure(workspace, small_config, authority):
 
 def direct_shell(jmp, j, port, *options, env=None, host="127.0.0.1"):
     command = [jmp, "shell", "--tls-grpc", f"{host}:{port}", *options, "--", j, "power", "on"]
-    return harness.run(command, env=env or harness.base_env(), timeout=40)
+    return harness.run(command, env=env or harness.base_env(), timeout=90)
 
 
 @pytest.mark.feature("Direct listener: plaintext")
@@ -93,7 +93,7 @@ def test_raw_calls(plain):
 
 @pytest.mark.feature("Direct listener: plaintext")
 @pytest.mark.peer("Python 0.9.0 `jmp shell`")
-@pytest.mark.limit(60)
+@pytest.mark.limit(120)
 def test_their_shell_twice(plain):
     for _ in range(2):
         result = direct_shell(harness.UPSTREAM_JMP, harness.UPSTREAM_J, plain.port, "--tls-grpc-insecure")
@@ -102,7 +102,7 @@ def test_their_shell_twice(plain):
 
 @pytest.mark.feature("Direct listener: exit code of the child")
 @pytest.mark.peer("Python 0.9.0 `jmp shell`")
-@pytest.mark.limit(60)
+@pytest.mark.limit(120)
 def test_their_shell_returns_the_code(plain):
     command = [harness.UPSTREAM_JMP, "shell", "--tls-grpc", f"127.0.0.1:{plain.port}", "--tls-grpc-insecure"]
     assert harness.run([*command, "--", "sh", "-c", "exit 7"], env=harness.base_env()).returncode == 7
@@ -161,7 +161,7 @@ def test_right_passphrase(guarded):
 
 @pytest.mark.feature("Direct listener: passphrase")
 @pytest.mark.peer("Python 0.9.0 `jmp shell`")
-@pytest.mark.limit(60)
+@pytest.mark.limit(120)
 def test_their_shell_with_passphrase(guarded):
     shell = (harness.UPSTREAM_JMP, harness.UPSTREAM_J, guarded.port, "--tls-grpc-insecure", "--passphrase")
     result = direct_shell(*shell, PASSPHRASE)
@@ -185,7 +185,7 @@ def test_tls(secure, authority):
 
 @pytest.mark.feature("Direct listener: TLS")
 @pytest.mark.peer("Python 0.9.0 `jmp shell`")
-@pytest.mark.limit(60)
+@pytest.mark.limit(120)
 def test_their_shell_over_tls(secure, authority):
     env = harness.base_env(GRPC_DEFAULT_SSL_ROOTS_FILE_PATH=str(authority / "ca.pem"))
     shell = (harness.UPSTREAM_JMP, harness.UPSTREAM_J, secure.port, "--passphrase", PASSPHRASE)
@@ -195,7 +195,7 @@ def test_their_shell_over_tls(secure, authority):
 
 @pytest.mark.feature("Direct client: plaintext and passphrase")
 @pytest.mark.peer("Python 0.9.0 `jmp run`")
-@pytest.mark.limit(60)
+@pytest.mark.limit(120)
 def test_our_shell_against_their_listener(workspace, small_config):
     j = harness.j_under_test(workspace)
     options = ("--tls-grpc-insecure", "--passphrase", PASSPHRASE)
@@ -208,7 +208,7 @@ def test_our_shell_against_their_listener(workspace, small_config):
 
 @pytest.mark.feature("Direct client: TLS")
 @pytest.mark.peer("Python 0.9.0 `jmp run`")
-@pytest.mark.limit(60)
+@pytest.mark.limit(120)
 def test_our_shell_against_their_tls_listener(workspace, small_config, authority):
     j = harness.j_under_test(workspace)
     options = ("--tls-cert", str(authority / "cert.pem"), "--tls-key", str(authority / "key.pem"))
