@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: one table from one run; ours beside PyPI 0.9.0 and beside the raw limit of the machine.
 //!
 //! Whole processes, memory, the raw limits and the upstream figures are measured here. Figures of the Rust client
-//! library come from the program `jmp-bench` (folder `benches/`), called as `jmp-bench MEASURE COUNT` inside a session;
+//! library come from the program `jmp-bench-client` (folder `benches/`), called as `jmp-bench-client MEASURE COUNT` inside a session;
 //! it prints one number. `benches/upstream.py` takes the same arguments for the Python client.
 
 mod processes;
@@ -184,7 +184,7 @@ fn our_side(program: PathBuf, scratch: &Path, config: &Path) -> Outcome<Side> {
             "--package",
             "jmp-bench",
         ]))?;
-        vec![target().join("release/jmp-bench")]
+        vec![target().join("release/jmp-bench-client")]
     } else {
         Vec::new()
     };
@@ -260,7 +260,7 @@ fn library_figure(side: &Side, measure: &str, count: u64) -> Outcome<f64> {
     let (first, rest) = side
         .library
         .split_first()
-        .ok_or("no `jmp-bench` in benches/ yet")?;
+        .ok_or("no `jmp-bench-client` in benches/ yet")?;
     let mut command = Command::new(first);
     side.session.enter(&mut command);
     let text = captured(command.args(rest).args([measure, &count.to_string()]))?;
