@@ -52,6 +52,7 @@ extern crate self as jmp_driver;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod console;
 pub mod context;
 pub mod driver;
 pub mod error;
