@@ -213,7 +213,7 @@ async fn bounded<T>(
         result = work => result.map_err(Status::from),
         () = deadline => Err(Status::deadline_exceeded("the deadline of the caller has passed")),
         () = context.cancelled().cancelled() => {
-            Err(Status::unavailable("the session was closed during the call"))
+            Err(Status::unavailable("the session ended during the call"))
         }
     }
 }
@@ -237,7 +237,7 @@ impl ExporterService for Api {
             labels: session.options.labels.clone().into_iter().collect(),
             reports: reports.map(report_message).collect(),
             alternative_endpoints: Vec::new(),
-            motd: session.options.motd.clone(),
+            motd: session.motd(),
         }))
     }
 
@@ -245,8 +245,8 @@ impl ExporterService for Api {
         &self,
         request: tonic::Request<v1::DriverCallRequest>,
     ) -> Result<tonic::Response<v1::DriverCallResponse>, Status> {
-        self.gate()?;
         let context = self.context(request.metadata().as_ref());
+        self.gate()?;
         let request = request.into_inner();
         let node = self.node(&request.uuid)?;
         let call = node.call(context.clone(), &request.method, request.args);
@@ -261,8 +261,8 @@ impl ExporterService for Api {
         &self,
         request: tonic::Request<v1::StreamingDriverCallRequest>,
     ) -> Result<tonic::Response<Self::StreamingDriverCallStream>, Status> {
-        self.gate()?;
         let context = self.context(request.metadata().as_ref());
+        self.gate()?;
         let request = request.into_inner();
         let node = self.node(&request.uuid)?;
         let call = node.streaming_call(context.clone(), &request.method, request.args);

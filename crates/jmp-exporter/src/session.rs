@@ -4,7 +4,7 @@
 //! and closes no device. It owns every task it starts; [`Session::close`] ends them all.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -49,6 +49,10 @@ pub(crate) struct Inner {
     pub tasks: TaskTracker,
     /// Fires when no new work is taken and what runs should end.
     pub closing: CancellationToken,
+    /// Fires when the devices are taken back from their present user.
+    turn: Mutex<CancellationToken>,
+    /// What the beforeLease hook wants people to read.
+    hook_motd: Mutex<String>,
 }
 
 /// Answers `EndSession`.
@@ -85,6 +89,7 @@ impl Session {
                 error,
             });
         }
+        let closing = CancellationToken::new();
         Ok(Self(Arc::new(Inner {
             uuid: Uuid::new_v4(),
             options,
@@ -94,7 +99,9 @@ impl Session {
             control: OnceLock::new(),
             resources: ResourceTable::default(),
             tasks: TaskTracker::new(),
-            closing: CancellationToken::new(),
+            turn: Mutex::new(closing.child_token()),
+            hook_motd: Mutex::default(),
+            closing,
         })))
     }
 
@@ -140,11 +147,32 @@ impl Session {
         self.0.status.set(ExporterStatus::LeaseReady, "");
     }
 
+    /// Lets clients in again after [`Session::end_turn`].
+    pub fn begin_turn(&self) {
+        let mut turn = lock(&self.0.turn);
+        if turn.is_cancelled() {
+            *turn = self.0.closing.child_token();
+        }
+    }
+
+    /// Ends the calls and streams of clients, those of hooks excepted. What a client opens before
+    /// the next [`Session::begin_turn`] ends at once.
+    pub fn end_turn(&self) {
+        lock(&self.0.turn).cancel();
+    }
+
+    /// Text that follows the configured one for people who open a shell.
+    pub fn set_hook_motd(&self, text: impl Into<String>) {
+        *lock(&self.0.hook_motd) = text.into();
+    }
+
     /// Ends all connections and streams, then closes each device once. Calls that are running
     /// get a short grace; later calls of this method do nothing.
     pub async fn close(&self) {
         let inner = &self.0;
-        inner.status.set(ExporterStatus::Offline, "Session closed");
+        if inner.status.get().status != ExporterStatus::Offline {
+            inner.status.set(ExporterStatus::Offline, "Session closed");
+        }
         inner.closing.cancel();
         inner.tasks.close();
         if tokio::time::timeout(CLOSE_GRACE, inner.tasks.wait())
@@ -179,7 +207,30 @@ impl Inner {
         CallContext::builder(connection, origin, self.resources.clone())
             .lease(self.options.lease.clone())
             .deadline(deadline)
-            .cancelled(self.closing.child_token())
+            .cancelled(self.ending(origin).child_token())
             .build()
     }
+
+    /// What ends the calls and streams that come in now. To be asked before the gate: otherwise
+    /// a turn may end between the two.
+    pub fn ending(&self, origin: Origin) -> CancellationToken {
+        match origin {
+            Origin::Client => lock(&self.turn).clone(),
+            Origin::Hook | Origin::Internal => self.closing.clone(),
+        }
+    }
+
+    /// Text for people who open a shell.
+    pub fn motd(&self) -> String {
+        let hook = lock(&self.hook_motd);
+        match (self.options.motd.as_str(), hook.as_str()) {
+            (configured, "") => configured.to_owned(),
+            ("", hook) => hook.to_owned(),
+            (configured, hook) => format!("{}\n{hook}", configured.trim_end_matches('\n')),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
-use jmp_driver::ByteStream;
+use jmp_driver::{ByteStream, CallContext};
 use jmp_wire::compression::Encoding;
 use jmp_wire::resource::{ACCEPT_ENCODING_KEY, REQUEST_KEY, RESOURCE_KEY, StreamRequest};
 use jmp_wire::rpc::{StreamAnswer, read_frames, status_of};
 use jmp_wire::stream::{ByteReader, channel, guarded, pump};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use uuid::Uuid;
@@ -31,15 +32,16 @@ pub(crate) async fn open(
     let request: StreamRequest = serde_json::from_slice(request.as_bytes()).map_err(|error| {
         Status::invalid_argument(format!("metadata entry `{REQUEST_KEY}`: {error}"))
     })?;
+    let context = api.context(headers);
     api.gate()?;
     match request {
         StreamRequest::Driver { uuid, method } => {
-            open_driver(api, headers, uuid, &method, body).await
+            open_driver(api, context, uuid, &method, body).await
         }
         StreamRequest::Resource {
             uuid,
             x_jmp_content_encoding,
-        } => open_resource(api, headers, uuid, x_jmp_content_encoding, body).await,
+        } => open_resource(api, context, uuid, x_jmp_content_encoding, body).await,
     }
 }
 
@@ -47,22 +49,24 @@ pub(crate) async fn open(
 /// the end of what it receives, and loses that data if the call ends early (observed on 0.9.0).
 async fn open_driver(
     api: &Api,
-    headers: &HeaderMap,
+    context: CallContext,
     uuid: Uuid,
     method: &str,
     body: Incoming,
 ) -> Result<StreamAnswer, Status> {
     let node = api.node_of(uuid)?;
-    let stream = node.open_stream(api.context(headers), method).await?;
-    let inbound = read_frames(body);
+    let ending = context.cancelled().clone();
+    let stream = node.open_stream(context, method).await?;
+    let inbound = until(&ending, read_frames(body));
     let pumping = api.session.tasks.spawn(pump(inbound, stream.writer));
     // Dropped with the answer when the client cancels.
     let pumping = AbortOnDropHandle::new(pumping);
     Ok(StreamAnswer {
         metadata: HeaderMap::new(),
-        outbound: until_closed(api, stream.reader),
+        outbound: until(&ending, stream.reader),
         ending: Box::pin(async move {
             match pumping.await {
+                Ok(_) if ending.is_cancelled() => Status::unavailable("the session ended"),
                 Ok(Ok(_)) => Status::ok(""),
                 Ok(Err(error)) => status_of(error),
                 Err(_) => Status::cancelled("the session was closed"),
@@ -71,15 +75,14 @@ async fn open_driver(
     })
 }
 
-/// Ends a direction when the session closes.
-fn until_closed(api: &Api, reader: ByteReader) -> ByteReader {
-    let closing = api.session.closing.clone();
-    Box::pin(reader.take_until(closing.cancelled_owned()))
+/// Ends a direction when the session or the turn of its client does.
+fn until(ending: &CancellationToken, reader: ByteReader) -> ByteReader {
+    Box::pin(reader.take_until(ending.clone().cancelled_owned()))
 }
 
 async fn open_resource(
     api: &Api,
-    headers: &HeaderMap,
+    context: CallContext,
     uuid: Uuid,
     encoding: Option<String>,
     body: Incoming,
@@ -90,13 +93,13 @@ async fn open_resource(
         .is_none_or(|name| name.parse::<Encoding>().is_ok() && !compression_disabled());
     let encoding = encoding.filter(|_| supported);
     let accepted = encoding.clone();
+    let ending = context.cancelled().clone();
     let (writer, outbound) = channel(WRITE_AHEAD);
     let (done, finished) = oneshot::channel::<()>();
     let stream = ByteStream {
-        reader: guarded(read_frames(body), done),
+        reader: guarded(until(&ending, read_frames(body)), done),
         writer,
     };
-    let context = api.context(headers);
     let opened = node.open_resource(context, encoding, stream).await?;
     let mut metadata = HeaderMap::new();
     let handle = serde_json::to_string(&opened.handle)
@@ -109,10 +112,13 @@ async fn open_resource(
     }
     Ok(StreamAnswer {
         metadata,
-        outbound: until_closed(api, outbound),
+        outbound: until(&ending, outbound),
         ending: Box::pin(async move {
             // The driver is done with its end, or nobody ever used the resource.
-            let _ = finished.await;
+            tokio::select! {
+                _ = finished => {}
+                () = ending.cancelled() => {}
+            }
             drop(opened.guard);
             Status::ok("")
         }),

@@ -100,6 +100,20 @@ impl Child {
         }
     }
 
+    /// Waits until the program and everything that it started have ended, also with
+    /// `keep_descendants`. Can be cancelled and called again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Child::wait`].
+    pub async fn wait_all(&mut self) -> io::Result<()> {
+        self.stdin = None;
+        while !self.done {
+            self.step().await?;
+        }
+        Ok(())
+    }
+
     /// Ends the program and everything below it: SIGTERM, SIGKILL after the grace time. Returns
     /// when nothing is left, with how the program ended.
     ///
