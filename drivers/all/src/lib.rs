@@ -9,6 +9,7 @@ pub fn registry() -> Registry {
     driver_composite::register(&mut registry);
     driver_power::register(&mut registry);
     driver_shell::register(&mut registry);
+    driver_virtual_board::register(&mut registry);
     registry
 }
 
