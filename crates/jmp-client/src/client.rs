@@ -57,15 +57,14 @@ pub struct LogLine {
 // === impl Client ===
 
 impl Client {
-    /// Connects and reads the device tree. Devices are admitted by `JMP_DRIVERS_ALLOW`; without
-    /// it everything is, which suits sessions that the caller chose to connect to.
+    /// Connects and reads the device tree. Devices are admitted by [`AllowList::effective`].
     ///
     /// # Errors
     ///
-    /// If the exporter cannot be reached or its report makes no sense.
+    /// If the exporter cannot be reached, its report makes no sense or the allow list cannot be
+    /// read.
     pub async fn connect(dialer: Dialer) -> Result<Self> {
-        let allow = AllowList::from_environment().unwrap_or(AllowList::Unsafe);
-        Self::connect_with(dialer, &allow).await
+        Self::connect_with(dialer, &AllowList::effective()?).await
     }
 
     /// Connects and reads the device tree.

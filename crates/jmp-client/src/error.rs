@@ -71,6 +71,9 @@ pub enum Error {
         /// The process that serves it.
         pid: u32,
     },
+    /// The client configuration, which holds the allow list, cannot be used.
+    #[error("reading the allow list of the client configuration: {0}")]
+    Configuration(String),
     /// A call to a driver failed.
     #[error(transparent)]
     Driver(#[from] jmp_driver::Error),

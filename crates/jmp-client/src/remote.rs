@@ -62,7 +62,10 @@ impl Target for RemoteTarget {
             method: method.to_owned(),
             args,
         };
-        let response = service(&self.connection).driver_call(request).await?;
+        let response = service(&self.connection)
+            .driver_call(request)
+            .await
+            .map_err(|status| Error::from(status).in_call("DriverCall", method))?;
         Ok(response.into_inner().result.unwrap_or_default())
     }
 
@@ -72,12 +75,15 @@ impl Target for RemoteTarget {
             method: method.to_owned(),
             args,
         };
+        let owned = method.to_owned();
+        let failed = move |status| Error::from(status).in_call("StreamingDriverCall", &owned);
         let response = service(&self.connection)
             .streaming_driver_call(request)
-            .await?;
-        let items = response.into_inner().map(|item| {
+            .await
+            .map_err(&failed)?;
+        let items = response.into_inner().map(move |item| {
             item.map(|item| item.result.unwrap_or_default())
-                .map_err(Error::from)
+                .map_err(&failed)
         });
         Ok(items.boxed())
     }
@@ -87,7 +93,10 @@ impl Target for RemoteTarget {
             uuid: self.uuid,
             method: method.to_owned(),
         };
-        Ok(self.open(&request).await?.stream)
+        let opened = self.open(&request).await;
+        Ok(opened
+            .map_err(|error| error.in_call("Stream", method))?
+            .stream)
     }
 
     async fn open_resource(&self, encoding: Option<&str>) -> Result<(ResourceHandle, ByteStream)> {

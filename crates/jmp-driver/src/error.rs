@@ -32,6 +32,15 @@ pub enum ErrorKind {
     Other,
 }
 
+/// A call that another process answered with an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedCall {
+    /// `DriverCall`, `StreamingDriverCall` or `Stream`.
+    pub rpc: &'static str,
+    /// The driver's method.
+    pub method: String,
+}
+
 /// A failed driver operation.
 #[derive(Debug)]
 pub struct Error {
@@ -40,6 +49,8 @@ pub struct Error {
     /// Kept when an error merely passes through, so that a driver host's status reaches the
     /// client unchanged.
     code: Option<Code>,
+    /// Set by what carries calls to another process, for messages to people.
+    call: Option<FailedCall>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -73,6 +84,7 @@ impl Error {
             kind,
             message: message.into(),
             code: None,
+            call: None,
             source: None,
         }
     }
@@ -120,6 +132,20 @@ impl Error {
     pub fn context(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
+    }
+
+    /// Notes which call failed, unless an inner one is noted already.
+    pub fn in_call(mut self, rpc: &'static str, method: &str) -> Self {
+        self.call.get_or_insert_with(|| FailedCall {
+            rpc,
+            method: method.to_owned(),
+        });
+        self
+    }
+
+    /// The call that failed, if another process answered it.
+    pub fn call(&self) -> Option<&FailedCall> {
+        self.call.as_ref()
     }
 
     /// What kind of error this is.
@@ -188,6 +214,7 @@ impl From<Status> for Error {
             kind,
             message: status.message().to_owned(),
             code: Some(status.code()),
+            call: None,
             source: None,
         }
     }
