@@ -383,6 +383,9 @@ fn footprint(table: &mut Table, effort: &Effort, ours: &Side, theirs: Option<&Si
     let growth = |after: Outcome<f64>, before: &Outcome<f64>| Ok(after? - before.clone()?);
     let transfer_name = format!("growth over a {} MiB transfer", effort.flat_bytes >> 20);
     table.push(Row::lower(transfer_name, Unit::Mebibytes, growth(transfer, &idle)).at_most(4.0));
+    let leases = library_figure(ours, "leases", effort.flat_sessions);
+    let leases_name = format!("growth over {} sessions", effort.flat_sessions);
+    table.push(Row::lower(leases_name, Unit::Mebibytes, leases).at_most(4.0));
     let sessions_name = format!("growth over {} connections", effort.flat_sessions);
     table.push(Row::lower(sessions_name, Unit::Mebibytes, growth(sessions, &after)).at_most(4.0));
 }
