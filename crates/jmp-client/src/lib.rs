@@ -19,6 +19,7 @@ pub mod allow;
 pub mod client;
 pub mod dial;
 mod error;
+pub mod forward;
 pub mod local;
 mod remote;
 pub mod tree;

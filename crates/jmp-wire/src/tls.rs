@@ -41,6 +41,15 @@ fn alpn() -> Vec<Vec<u8>> {
 ///
 /// If the trusted certificates cannot be read or there are none.
 pub fn client(trust: &Trust) -> io::Result<TlsConnector> {
+    client_for(trust, alpn())
+}
+
+/// A TLS client that offers the given application protocols (ALPN), or none.
+///
+/// # Errors
+///
+/// If the trusted certificates cannot be read or there are none.
+pub fn client_for(trust: &Trust, protocols: Vec<Vec<u8>>) -> io::Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     match trust {
         Trust::System => {
@@ -72,7 +81,7 @@ pub fn client(trust: &Trust) -> io::Result<TlsConnector> {
         .map_err(|error| invalid(error.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = alpn();
+    config.alpn_protocols = protocols;
     Ok(TlsConnector::from(Arc::new(config)))
 }
 

@@ -8,6 +8,7 @@ pub fn registry() -> Registry {
     let mut registry = Registry::new();
     driver_composite::register(&mut registry);
     driver_power::register(&mut registry);
+    driver_network::register(&mut registry);
     driver_shell::register(&mut registry);
     driver_virtual_board::register(&mut registry);
     registry
@@ -17,6 +18,7 @@ pub fn registry() -> Registry {
 pub fn clients() -> ClientRegistry {
     let mut registry = ClientRegistry::new();
     driver_power::register_clients(&mut registry);
+    driver_network::register_clients(&mut registry);
     driver_shell::register_clients(&mut registry);
     registry
 }
