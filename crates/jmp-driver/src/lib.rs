@@ -70,6 +70,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use handle::DriverHandle;
 pub use interface::{Interface, InterfaceDescriptor, MethodKind, ValueStream};
 pub use jmp_driver_macros::interface;
+pub use jmp_wire::compression::{self, Encoding};
 pub use jmp_wire::resource::ResourceHandle;
 pub use jmp_wire::stream::{ByteReader, ByteStream, ByteWriter};
 pub use log::{LogHub, Logger, Severity};

@@ -14,7 +14,10 @@ use crate::context::CallContext;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interface::FromArgument;
 
+mod file;
 mod presigned;
+
+pub use file::{read_file, write_file};
 
 /// Resources that may wait to be used in one session.
 const LIMIT: usize = 1024;
@@ -174,6 +177,28 @@ impl Resource {
                 "a presigned {method} request cannot be written to; pass a PUT request"
             ))),
         }
+    }
+}
+
+impl Resource {
+    /// Writes the data, decompressed, to `file` from its present position. Returns the file and
+    /// the bytes written.
+    ///
+    /// # Errors
+    ///
+    /// If the resource is not readable, or either side breaks.
+    pub async fn save(self, file: std::fs::File) -> Result<(std::fs::File, u64)> {
+        let reader = self.into_reader().await?;
+        Ok(write_file(file, reader).await?)
+    }
+
+    /// Sends the rest of `file` and finishes the resource. Returns the bytes that left.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Resource::write_from`].
+    pub async fn send(self, file: std::fs::File) -> Result<u64> {
+        self.write_from(read_file(file)).await
     }
 }
 

@@ -5,6 +5,10 @@
 pub mod composite;
 pub mod flasher;
 pub mod network;
+pub mod opendal;
 pub mod power;
+#[cfg(feature = "progress-bar")]
+pub mod progress;
+pub mod resource;
 pub mod serial;
 pub mod storage_mux;

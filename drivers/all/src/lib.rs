@@ -9,6 +9,7 @@ pub fn registry() -> Registry {
     driver_composite::register(&mut registry);
     driver_power::register(&mut registry);
     driver_network::register(&mut registry);
+    driver_opendal::register(&mut registry);
     driver_shell::register(&mut registry);
     driver_virtual_board::register(&mut registry);
     registry
@@ -19,6 +20,7 @@ pub fn clients() -> ClientRegistry {
     let mut registry = ClientRegistry::new();
     driver_power::register_clients(&mut registry);
     driver_network::register_clients(&mut registry);
+    driver_opendal::register_clients(&mut registry);
     driver_shell::register_clients(&mut registry);
     registry
 }

@@ -1,69 +1,51 @@
 //! Resources behind an HTTP address: the exporter performs the request itself.
 //!
 //! Redirects are followed by hand so that the percent-encoding of signed addresses stays as it
-//! is and credentials do not travel to another origin (facts: protocol 4.4).
+//! is and credentials do not travel to another origin (facts: protocol 4.4). Texts begin as those
+//! of 0.9.0 do; no query, user name or password of an address gets into them.
 
 use std::collections::BTreeMap;
-use std::io::SeekFrom;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use jmp_wire::stream::ByteReader;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode, Url};
-use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
+use super::file::{read_file, write_file};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Longest time a transfer may take, as upstream's.
+/// Longest time a transfer may take, as on 0.9.0.
 const TIMEOUT: Duration = Duration::from_secs(7200);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REDIRECTS: usize = 10;
 
-/// Reads the body of a GET request.
+/// Reads the body of a GET request. Content encodings of HTTP are undone.
 pub(super) async fn get(url: &str, headers: &BTreeMap<String, String>) -> Result<ByteReader> {
-    let mut request = Request::new(Method::GET, url, headers)?;
-    let response = request.send(|| async { Ok(None) }).await?;
-    let shown = request.shown();
-    Ok(response
-        .bytes_stream()
-        .map_err(move |error| std::io::Error::from(broken(&Method::GET, &shown, &error)))
-        .boxed())
+    Request::new(Method::GET, url, headers)?.get().await
 }
 
-/// Sends all data of `body` with a PUT request. The data is spooled to a file first: object
-/// stores want its length in advance, and a redirect needs it a second time.
+/// Sends all data of `body` with a PUT request. Returns the bytes sent.
+///
+/// The data is spooled to a file first: object stores want its length in advance, and a redirect
+/// needs it a second time.
 pub(super) async fn put(
     url: &str,
     headers: &BTreeMap<String, String>,
-    mut body: ByteReader,
+    body: ByteReader,
 ) -> Result<u64> {
-    let mut request = Request::new(Method::PUT, url, headers)?;
-    let mut spool = tokio::fs::File::from_std(tempfile::tempfile()?);
-    let mut length = 0;
-    while let Some(chunk) = body.try_next().await? {
-        length += chunk.len() as u64;
-        spool.write_all(&chunk).await?;
-    }
-    spool.flush().await?;
-    let spool = &spool;
-    let response = request
-        .send(|| async move {
-            let mut file = spool.try_clone().await?;
-            file.seek(SeekFrom::Start(0)).await?;
-            Ok(Some((file, length)))
-        })
-        .await?;
-    drop(response);
-    Ok(length)
+    Request::new(Method::PUT, url, headers)?.put(body).await
 }
 
 struct Request {
     method: Method,
     url: Url,
     headers: HeaderMap,
+    timeout: Duration,
 }
 
 // === impl Request ===
@@ -93,33 +75,32 @@ impl Request {
             method,
             url,
             headers: map,
+            timeout: TIMEOUT,
         })
     }
 
-    /// The address without its query, which may be a signature.
-    fn shown(&self) -> String {
-        shown(&self.url)
+    async fn get(mut self) -> Result<ByteReader> {
+        let response = self.send(None).await?;
+        Ok(response
+            .bytes_stream()
+            .map_err(move |error| std::io::Error::from(self.broken(&error)))
+            .boxed())
     }
 
-    async fn send<F, B>(&mut self, body: F) -> Result<Response>
-    where
-        F: Fn() -> B,
-        B: Future<Output = std::io::Result<Option<(tokio::fs::File, u64)>>>,
-    {
+    async fn put(mut self, body: ByteReader) -> Result<u64> {
+        let spool = tempfile::tempfile()
+            .map_err(|error| Error::from(error).context("spooling for a presigned PUT"))?;
+        let (spool, length) = write_file(spool, body).await?;
+        self.headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(length));
+        self.send(Some(&spool)).await?;
+        Ok(length)
+    }
+
+    /// Sends the request wherever redirects lead, with the whole of `body` each time.
+    async fn send(&mut self, body: Option<&File>) -> Result<Response> {
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = client()?
-                .request(self.method.clone(), self.url.clone())
-                .headers(self.headers.clone());
-            if let Some((file, length)) = body().await? {
-                let stream = tokio_util::io::ReaderStream::with_capacity(file, 64 * 1024);
-                request = request
-                    .header(reqwest::header::CONTENT_LENGTH, length)
-                    .body(reqwest::Body::wrap_stream(stream));
-            }
-            let response = request
-                .send()
-                .await
-                .map_err(|error| broken(&self.method, &self.shown(), &error))?;
+            let response = self.send_once(body).await?;
             match self.redirect(&response)? {
                 Some(target) => self.follow(target),
                 None if response.status().is_success() => return Ok(response),
@@ -138,6 +119,19 @@ impl Request {
             self.method,
             self.shown()
         )))
+    }
+
+    async fn send_once(&self, body: Option<&File>) -> Result<Response> {
+        let mut request = client()?
+            .request(self.method.clone(), self.url.clone())
+            .headers(self.headers.clone())
+            .timeout(self.timeout);
+        if let Some(file) = body {
+            let mut file = file.try_clone()?;
+            file.seek(SeekFrom::Start(0))?;
+            request = request.body(reqwest::Body::wrap_stream(read_file(file)));
+        }
+        request.send().await.map_err(|error| self.broken(&error))
     }
 
     fn redirect(&self, response: &Response) -> Result<Option<Url>> {
@@ -170,17 +164,10 @@ impl Request {
 
     fn follow(&mut self, target: Url) {
         if target.origin() != self.url.origin() {
-            let secret = |name: &HeaderName| {
-                let name = name.as_str();
-                matches!(name, "authorization" | "cookie" | "proxy-authorization")
-                    || ["x-amz-", "x-ms-", "x-goog-"]
-                        .iter()
-                        .any(|prefix| name.starts_with(prefix))
-            };
             let dropped: Vec<_> = self
                 .headers
                 .keys()
-                .filter(|name| secret(name))
+                .filter(|name| belongs_to_origin(name.as_str()))
                 .cloned()
                 .collect();
             for name in dropped {
@@ -189,21 +176,47 @@ impl Request {
         }
         self.url = target;
     }
+
+    /// The address without its query, which may be a signature, and without credentials.
+    fn shown(&self) -> String {
+        let mut shown = self.url.clone();
+        shown.set_query(None);
+        shown.set_fragment(None);
+        // Both fail only for addresses without a host, which http does not have.
+        let _ = shown.set_password(None);
+        let _ = shown.set_username("");
+        if self.url.query().is_some() {
+            format!("{shown}?[REDACTED]")
+        } else {
+            shown.to_string()
+        }
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> Error {
+        let (kind, what) = if error.is_timeout() {
+            (ErrorKind::Timeout, "did not finish in time")
+        } else {
+            (ErrorKind::Other, "stream failed")
+        };
+        Error::new(
+            kind,
+            format!(
+                "Presigned HTTP {} {what} for {}: {}",
+                self.method,
+                self.shown(),
+                causes(error)
+            ),
+        )
+    }
 }
 
-fn shown(url: &Url) -> String {
-    let mut shown = url.clone();
-    let query = url.query().is_some();
-    shown.set_query(None);
-    shown.set_fragment(None);
-    // Credentials can stand in an address, too.
-    let _ = shown.set_password(None);
-    let _ = shown.set_username("");
-    if query {
-        format!("{shown}?[REDACTED]")
-    } else {
-        shown.to_string()
-    }
+/// Headers that hold credentials or name the host.
+fn belongs_to_origin(name: &str) -> bool {
+    matches!(name, "authorization" | "cookie" | "proxy-authorization")
+        || name == HOST.as_str()
+        || ["x-amz-", "x-ms-", "x-goog-"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
 }
 
 fn client() -> Result<&'static Client> {
@@ -214,26 +227,12 @@ fn client() -> Result<&'static Client> {
     jmp_wire::tls::install_provider();
     let client = Client::builder()
         .redirect(reqwest::redirect::Policy::none())
+        // A header that is added when following a redirect would carry the query along.
+        .referer(false)
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(TIMEOUT)
         .build()
         .map_err(|error| Error::other(format!("HTTP client: {}", causes(&error))))?;
     Ok(CLIENT.get_or_init(|| client))
-}
-
-fn broken(method: &Method, shown: &str, error: &reqwest::Error) -> Error {
-    let (kind, what) = if error.is_timeout() {
-        (ErrorKind::Timeout, "did not finish in time")
-    } else {
-        (ErrorKind::Other, "stream failed")
-    };
-    Error::new(
-        kind,
-        format!(
-            "Presigned HTTP {method} {what} for {shown}: {}",
-            causes(error)
-        ),
-    )
 }
 
 /// The chain of causes without the address, which `reqwest` would print with its query.
@@ -250,3 +249,6 @@ fn causes(error: &reqwest::Error) -> String {
         causes.join(": ")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! Commands of `j` for storage.
+
+pub mod files;
+pub mod images;
