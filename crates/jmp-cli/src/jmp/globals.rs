@@ -16,12 +16,24 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "ENDPOINT")]
     pub endpoint: Option<String>,
 
-    /// Show log lines of this level and above on standard error
-    #[arg(long, global = true, value_name = "LEVEL", ignore_case = true)]
+    /// Log from this level on, on standard error: debug, info, warning, error or critical
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        ignore_case = true,
+        hide_possible_values = true
+    )]
     pub log_level: Option<LogLevel>,
 
-    /// Print the result in this form
-    #[arg(short, long, global = true, value_name = "FORMAT")]
+    /// Print the result (and errors) as json, as yaml, or only each name or path
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
     pub output: Option<Format>,
 
     /// Never ask; take the answer that changes least, or fail

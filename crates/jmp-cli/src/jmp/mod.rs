@@ -3,12 +3,22 @@
 //! All commands are listed in [`Command`] and started in [`dispatch`]; each is one module with its
 //! arguments and a `run`. Commands that touch the network are `async`, and only those pay for a runtime.
 
+pub mod completion;
+pub mod config;
+pub mod controller;
 pub mod demo;
+pub mod driver;
 pub mod exporter;
 pub mod globals;
+pub mod info;
 pub mod local;
+pub mod man;
+pub mod prompt;
 pub mod run;
 pub mod runtime_directory;
+pub mod shell;
+pub mod signals;
+pub mod version;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -24,15 +34,28 @@ pub use globals::Globals;
 /// How long work in the background, such as a read of standard input, may hold up the end of the program.
 const SHUTDOWN: Duration = Duration::from_millis(500);
 
-/// Use real and virtual devices under test from anywhere.
+const EXAMPLES: &str = "\
+Examples:
+  jmp demo                                     the whole story on a simulated board
+  jmp shell --exporter example-local           a shell in which `j` controls the devices
+  jmp shell --exporter example-local -- j power on
+  jmp run --exporter bench --tls-grpc-listener 1234 --tls-cert c.pem --tls-key k.pem
+  jmp driver list                              what exporters can be configured with
+
+Exit codes:
+  0 success   1 failure   2 wrong command line, or stopped by a signal
+  `jmp shell` ends with the code of its command; 127 or 126 when that is not found or cannot be run";
+
+/// Use real and virtual devices under test from anywhere
 #[derive(Debug, Parser)]
 #[command(
     name = "jmp",
     version,
     arg_required_else_help = true,
     subcommand_required = true,
-    infer_long_args = false,
-    max_term_width = 100
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = EXAMPLES
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -44,17 +67,42 @@ pub struct Cli {
 /// All commands, in the order of the help.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
+    #[command(visible_aliases = ["sh", "s"])]
+    Shell(shell::Args),
     Run(run::Args),
     Local(local::Args),
-    Demo(demo::Args),
+    Info(info::Args),
+    #[command(visible_alias = "conf")]
+    Config(config::Args),
+    #[command(alias = "drivers")]
+    Driver(driver::Args),
+    #[command(visible_aliases = ["ver", "v"])]
+    Version(version::Args),
+    Completion(completion::Args),
+    Man(man::Args),
+    /// Old form of `jmp shell`
+    #[command(hide = true, alias = "e")]
+    Exporter(shell::OldArgs),
+    #[command(hide = true, aliases = controller::WORDS)]
+    Controller(controller::Args),
 }
 
 /// Starts a command; the result is the exit code.
 fn dispatch(command: Command, globals: &Globals) -> Result<u8, CliError> {
     match command {
+        Command::Demo(arguments) => wait(demo::run(arguments, globals)),
+        Command::Shell(arguments) => wait(shell::run(arguments, globals)),
         Command::Run(arguments) => wait(run::run(arguments, globals)),
         Command::Local(arguments) => wait(local::run(arguments, globals)),
-        Command::Demo(arguments) => wait(demo::run(arguments, globals)),
+        Command::Info(_) => info::run(globals),
+        Command::Config(arguments) => config::run(arguments, globals),
+        Command::Driver(arguments) => driver::run(&arguments, globals),
+        Command::Version(_) => version::run(globals),
+        Command::Completion(arguments) => completion::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
+        Command::Exporter(arguments) => wait(shell::run_old(arguments, globals)),
+        Command::Controller(arguments) => controller::run(&arguments),
     }
 }
 
@@ -76,21 +124,20 @@ pub fn command() -> clap::Command {
 
 /// Runs `jmp`.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    if let Some(code) = completion::answer() {
+        return code;
+    }
+    let wants_json = wants_json(&arguments);
     let parsed = command()
         .try_get_matches_from(arguments)
         .and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
-        Err(error) => {
-            // A closed pipe is the only failure there can be, and nobody is left to hear of it.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() {
-                exit::USAGE
-            } else {
-                exit::OK
-            });
-        }
-    };
+    match parsed {
+        Ok(cli) => start(cli),
+        Err(error) => explain(&error, wants_json),
+    }
+}
+
+fn start(cli: Cli) -> ExitCode {
     let globals = cli.globals;
     globals.start_logging();
     match dispatch(cli.command, &globals) {
@@ -100,4 +147,44 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::from(error.code())
         }
     }
+}
+
+/// Shows help that was asked for on standard output, everything else on standard error.
+fn explain(error: &clap::Error, wants_json: bool) -> ExitCode {
+    if !error.use_stderr() {
+        // A closed pipe is the only failure there can be, and nobody is left to hear of it.
+        let _ = error.print();
+        return ExitCode::from(exit::OK);
+    }
+    let rendered = error.render();
+    if wants_json {
+        let text = rendered.to_string();
+        let message = text.trim_start_matches("error: ").trim_end();
+        output::report(&CliError::usage(message), Some(output::Format::Json));
+    } else if output::colours_stderr() {
+        output::note(rendered.ansi().to_string().trim_end());
+    } else {
+        let text = rendered.to_string();
+        let text = text.trim_end();
+        match text.strip_prefix("error: ") {
+            Some(rest) => output::note(&format!("Error: {rest}")),
+            None => output::note(text),
+        }
+    }
+    ExitCode::from(exit::USAGE)
+}
+
+/// Whether `-o json` stands before any `--`, as far as can be told of a line that makes no sense.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let words: Vec<&str> = arguments
+        .iter()
+        .filter_map(|word| word.to_str())
+        .take_while(|word| *word != "--")
+        .collect();
+    words
+        .windows(2)
+        .any(|pair| matches!(pair, ["-o" | "--output", "json"]))
+        || words
+            .iter()
+            .any(|word| matches!(*word, "-ojson" | "-o=json" | "--output=json"))
 }
