@@ -156,7 +156,8 @@ impl Dialer {
 
     /// What `JUMPSTARTER_HOST` names: a unix socket, or `host:port` with TLS unless
     /// `JMP_GRPC_INSECURE` or `JUMPSTARTER_GRPC_INSECURE` is 1, and the passphrase of
-    /// `JMP_GRPC_PASSPHRASE` (facts: protocol 10.2). Without it, the background session of
+    /// `JMP_GRPC_PASSPHRASE` (facts: protocol 10.2), and as ours the PEM file named by `JMP_TLS_CA`
+    /// as the only trusted authorities. Without `JUMPSTARTER_HOST`, the background session of
     /// `jmp local start`, if one is running.
     ///
     /// # Errors
@@ -175,7 +176,11 @@ impl Dialer {
         }
         let on = |name: &str| std::env::var(name).is_ok_and(|value| value == "1");
         let plain = on("JMP_GRPC_INSECURE") || on("JUMPSTARTER_GRPC_INSECURE");
-        let trust = (!plain).then(Trust::default);
+        let trust = if plain {
+            None
+        } else {
+            Some(trust_from_environment()?)
+        };
         let passphrase = std::env::var("JMP_GRPC_PASSPHRASE").ok();
         Self::tcp(&address, trust, passphrase.as_deref())
     }
@@ -210,6 +215,22 @@ impl Dialer {
                 )))
             })
     }
+}
+
+/// The authorities of `JMP_TLS_CA`, which `jmp shell --tls-ca` sets, else those of the system.
+fn trust_from_environment() -> Result<Trust> {
+    let Some(path) = std::env::var_os("JMP_TLS_CA").filter(|path| !path.is_empty()) else {
+        return Ok(Trust::System);
+    };
+    std::fs::read(&path)
+        .map(Trust::Authorities)
+        .map_err(|source| Error::Io {
+            what: format!(
+                "reading the certificate authorities {} named by JMP_TLS_CA",
+                PathBuf::from(&path).display()
+            ),
+            source,
+        })
 }
 
 /// Splits `host:port`; a text whose end is no port from 1 to 65535 is something else.
