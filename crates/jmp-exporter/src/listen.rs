@@ -171,8 +171,15 @@ impl Session {
     {
         let service = ConnectionService::new(self, origin, passphrase);
         let stop = self.inner().closing.clone().cancelled_owned();
-        if let Err(error) = serve(io, service, keep_alive, stop).await {
-            tracing::debug!(%error, "connection ended");
+        let cut = self.inner().cut.cancelled();
+        let served = serve(io, service, &self.inner().tasks, keep_alive, stop);
+        tokio::select! {
+            result = served => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "connection ended");
+                }
+            }
+            () = cut => tracing::debug!("connection was cut with its session"),
         }
     }
 }

@@ -13,6 +13,7 @@ use jmp_driver::resource::ResourceTable;
 use jmp_driver::tree::{BuildError, BuildWarning};
 use jmp_driver::{CallContext, LogHub, NodeSpec, Origin, Registry, Services, Tree};
 use jmp_lease::{EndSessionReply, ExporterStatus};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -49,6 +50,10 @@ pub(crate) struct Inner {
     pub tasks: TaskTracker,
     /// Fires when no new work is taken and what runs should end.
     pub closing: CancellationToken,
+    /// Fires when connections are cut, whatever still runs on them.
+    pub cut: CancellationToken,
+    /// Devices are closed once.
+    closed: OnceCell<()>,
     /// Fires when the devices are taken back from their present user.
     turn: Mutex<CancellationToken>,
     /// What the beforeLease hook wants people to read.
@@ -102,6 +107,8 @@ impl Session {
             turn: Mutex::new(closing.child_token()),
             hook_motd: Mutex::default(),
             closing,
+            cut: CancellationToken::new(),
+            closed: OnceCell::new(),
         })))
     }
 
@@ -180,8 +187,10 @@ impl Session {
             .is_err()
         {
             tracing::warn!("calls were still running when the session closed");
+            inner.cut.cancel();
+            inner.tasks.wait().await;
         }
-        inner.tree.close().await;
+        inner.closed.get_or_init(|| inner.tree.close()).await;
     }
 }
 

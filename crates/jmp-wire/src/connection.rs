@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use crate::authority::AuthorityFilter;
@@ -198,6 +199,20 @@ impl tower_service::Service<Request<RpcBody>> for Connection {
     }
 }
 
+/// Runs the calls of a connection where somebody can wait for them.
+#[derive(Clone)]
+struct Tracked(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, call: F) {
+        self.0.spawn(call);
+    }
+}
+
 /// Serves one accepted connection until the peer leaves or `stop` resolves; then running calls
 /// may still finish. Bytes pass the `:authority` filter first, so that C-core peers are
 /// understood on every inbound path (design: crates, finding 1).
@@ -208,6 +223,7 @@ impl tower_service::Service<Request<RpcBody>> for Connection {
 pub async fn serve<IO, S, F>(
     io: IO,
     service: S,
+    tasks: &TaskTracker,
     keep_alive: Option<KeepAlive>,
     stop: F,
 ) -> Result<(), hyper::Error>
@@ -218,7 +234,7 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     F: Future<Output = ()>,
 {
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let mut builder = hyper::server::conn::http2::Builder::new(Tracked(tasks.clone()));
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
