@@ -67,7 +67,7 @@ impl FrameBody {
         encoded.head
     }
 
-    /// The next piece of the frames, `None` once GOAWAY was sent.
+    /// The next piece of the frames, `None` once GOAWAY was sent or the reader has failed.
     fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(payload) = self.payload.take() {
             return Poll::Ready(Some(payload));
@@ -84,7 +84,12 @@ impl FrameBody {
                 // Empty chunks carry nothing, and shipped receivers hand them on as data.
                 Some(Ok(chunk)) if chunk.is_empty() => continue,
                 Some(Ok(chunk)) => return Poll::Ready(Some(self.emit(chunk))),
-                Some(Err(error)) => self.failure = Some(status_of(error)),
+                Some(Err(error)) => {
+                    // A GOAWAY would make the reason invisible: nobody reads on after it.
+                    self.failure = Some(status_of(error));
+                    self.reader = None;
+                    return Poll::Ready(None);
+                }
                 None => {}
             }
             self.reader = None;
