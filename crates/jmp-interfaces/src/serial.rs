@@ -23,3 +23,11 @@ pub trait SerialControl: Send + Sync + 'static {
     /// Set the RTS line.
     async fn set_rts(&self, active: bool) -> Result<()>;
 }
+
+/// A console whose history is kept.
+#[interface(client = "jumpstarter_driver_pyserial.client.PySerialClient")]
+pub trait SerialReplay: Send + Sync + 'static {
+    /// Send and receive raw bytes, after those that were received already.
+    #[stream]
+    async fn replay(&self) -> Result<ByteStream>;
+}
