@@ -82,6 +82,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "jmp-process",
         ],
     ),
+    // Drivers outside of the drivers' folder see what drivers see.
+    (
+        "example-*",
+        &["jmp-types", "jmp-wire", "jmp-driver", "jmp-interfaces"],
+    ),
     (
         "jmp-cli",
         &[
