@@ -1,5 +1,8 @@
 //! Switching and measuring the supply of a device (facts: drivers 1.1).
 
+#[cfg(feature = "behaviour")]
+pub mod behaviour;
+
 use std::time::Duration;
 
 use futures::Stream;
