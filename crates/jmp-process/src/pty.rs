@@ -49,6 +49,19 @@ pub struct Pty {
 }
 
 impl Pty {
+    /// Reads what is there without waiting, for when the program has ended but something that it
+    /// left running keeps the terminal open. 0 is the end.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when there is nothing (more), and what the kernel says.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match rustix::io::read(self.master.get_ref(), buffer) {
+            Err(rustix::io::Errno::IO) => Ok(0),
+            read => Ok(read?),
+        }
+    }
+
     /// Changes the size; the foreground program gets SIGWINCH.
     ///
     /// # Errors

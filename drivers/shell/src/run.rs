@@ -72,6 +72,9 @@ impl Run {
             .arg(&method.command)
             .arg(name)
             .args(args)
+            // Meant for the exporter itself.
+            .env_remove("JMP_GRPC_PASSPHRASE")
+            .env_remove("NOTIFY_SOCKET")
             .envs(env)
             .stdout(Stdio::Piped)
             .stderr(Stdio::Piped)
