@@ -8,6 +8,7 @@ pub mod authority;
 pub mod compression;
 pub mod connection;
 pub mod frame;
+mod held;
 pub mod resource;
 pub mod rpc;
 pub mod stream;

@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 
 use crate::connection::{Connection, RpcBody};
 use crate::frame::{self, FrameDecoder, FrameType};
+use crate::held::{Keeper, hold};
 use crate::stream::{ByteReader, ByteStream, channel};
 
 /// Path of the method that carries byte streams.
@@ -141,6 +142,8 @@ impl Body for FrameBody {
 struct FrameReader<B> {
     body: Option<B>,
     decoder: FrameDecoder,
+    /// Takes the body at the end of the direction, if the call goes on without it.
+    keeper: Option<Keeper<B>>,
 }
 
 impl<B> FrameReader<B>
@@ -210,9 +213,13 @@ where
         let this = self.get_mut();
         let item = ready!(this.poll_chunk(context));
         if !matches!(item, Some(Ok(_))) {
-            // Dropping the body here is what ends the call for the peer: shipped exporters keep
-            // a finished stream open until the client cancels it.
-            this.body = None;
+            // Dropping the body is what ends the call for the peer: shipped exporters keep a
+            // finished stream open until the client cancels it. A client that still has data to
+            // send keeps it.
+            let body = this.body.take();
+            if let (None, Some(keeper)) = (&item, &this.keeper) {
+                keeper.keep(body);
+            }
         }
         Poll::Ready(item)
     }
@@ -227,6 +234,7 @@ where
     Box::pin(FrameReader {
         body: Some(body),
         decoder: FrameDecoder::default(),
+        keeper: None,
     })
 }
 
@@ -265,7 +273,8 @@ pub fn stream_response(answer: Result<StreamAnswer, Status>) -> Response<RpcBody
 pub struct OpenedStream {
     /// Initial metadata of the answer.
     pub metadata: HeaderMap,
-    /// The stream itself. Dropping its reader cancels the call.
+    /// The stream itself. Dropping its reader before its end cancels the call, dropping both
+    /// halves always does.
     pub stream: ByteStream,
 }
 
@@ -303,10 +312,13 @@ pub async fn open_stream(
     }
     Ok(OpenedStream {
         metadata: parts.headers,
-        stream: ByteStream {
-            reader: read_frames(body),
-            writer,
-        },
+        stream: hold(writer, |keeper| {
+            Box::pin(FrameReader {
+                body: Some(body),
+                decoder: FrameDecoder::default(),
+                keeper: Some(keeper),
+            })
+        }),
     })
 }
 
