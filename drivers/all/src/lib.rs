@@ -10,6 +10,7 @@ pub fn registry() -> Registry {
     driver_power::register(&mut registry);
     driver_network::register(&mut registry);
     driver_opendal::register(&mut registry);
+    driver_serial::register(&mut registry);
     driver_shell::register(&mut registry);
     driver_virtual_board::register(&mut registry);
     registry
@@ -21,6 +22,7 @@ pub fn clients() -> ClientRegistry {
     driver_power::register_clients(&mut registry);
     driver_network::register_clients(&mut registry);
     driver_opendal::register_clients(&mut registry);
+    driver_serial::register_clients(&mut registry);
     driver_shell::register_clients(&mut registry);
     registry
 }
