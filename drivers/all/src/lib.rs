@@ -19,6 +19,7 @@ pub fn registry() -> Registry {
 /// All built-in client types.
 pub fn clients() -> ClientRegistry {
     let mut registry = ClientRegistry::new();
+    driver_composite::register_clients(&mut registry);
     driver_power::register_clients(&mut registry);
     driver_network::register_clients(&mut registry);
     driver_opendal::register_clients(&mut registry);

@@ -3,6 +3,9 @@
 //! A group has no methods; its client finds the children by name. References (upstream's
 //! `Proxy`) are not drivers here: the device tree resolves them, see [`jmp_driver::tree`].
 
+pub mod commands;
+
+use jmp_driver::command::ClientRegistry;
 use jmp_driver::{Driver, Interface, OpenContext, Registry, Result, UnknownKeys};
 use jmp_interfaces::composite::{Composite as CompositeInterface, composite_interface};
 use schemars::JsonSchema;
@@ -11,6 +14,11 @@ use serde::Deserialize;
 /// Adds the drivers of this crate.
 pub fn register(registry: &mut Registry) {
     registry.add::<Composite>();
+}
+
+/// Adds the client types of this crate.
+pub fn register_clients(registry: &mut ClientRegistry) {
+    registry.add(commands::COMPOSITE);
 }
 
 /// Nothing to configure.
