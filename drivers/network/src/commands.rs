@@ -15,7 +15,7 @@ use jmp_interfaces::network::novnc::Novnc;
 use jmp_interfaces::network::ssh::Ssh;
 use jmp_process::{Foreground, StdinReader};
 use jmp_wire::stream::pump;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Client type of [`jmp_interfaces::network::Network`].
 pub const NETWORK: ClientType = ClientType {
@@ -67,17 +67,32 @@ fn say(line: impl std::fmt::Display) -> Result<()> {
         .map_err(|error| Error::from(error).context("writing to standard output"))
 }
 
-/// Waits for Ctrl-C, SIGTERM or SIGHUP, the ordinary end of a forward.
-async fn told_to_end() -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
+/// Ctrl-C, SIGTERM and SIGHUP, the ordinary end of a forward. They are caught before anybody
+/// is told of the forward, so that its end is always a clean one.
+struct Ending {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+// === impl Ending ===
+
+impl Ending {
+    fn catch() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
 }
 
 // === forwards ===
@@ -89,9 +104,10 @@ fn forward_tcp() -> Command {
         |invocation: Invocation| async move {
             let host = invocation.given.get("address").unwrap_or("localhost");
             let port = invocation.given.number("port")?.unwrap_or(0);
+            let mut ending = Ending::catch()?;
             let listening = forward(&invocation).listen_tcp(host, port).await?;
             say(listening.local_addr())?;
-            told_to_end().await?;
+            ending.wait().await;
             Ok(0)
         },
     )
@@ -114,9 +130,10 @@ fn forward_unix() -> Command {
         "Forward a local unix socket to the device until interrupted",
         |invocation: Invocation| async move {
             let path = invocation.given.path("path");
+            let mut ending = Ending::catch()?;
             let listening = forward(&invocation).listen_unix(path.as_deref())?;
             say(listening.path().display())?;
-            told_to_end().await?;
+            ending.wait().await;
             Ok(0)
         },
     )
@@ -137,9 +154,10 @@ fn novnc() -> Command {
         "Show the device's VNC screen in a web browser until interrupted",
         |invocation: Invocation| async move {
             let port = invocation.given.number("port")?.unwrap_or(0);
+            let mut ending = Ending::catch()?;
             let listening = Novnc::listen(forward(&invocation), "127.0.0.1", port).await?;
             say(listening.url(!invocation.given.is_set("no-encrypt")))?;
-            told_to_end().await?;
+            ending.wait().await;
             Ok(0)
         },
     )

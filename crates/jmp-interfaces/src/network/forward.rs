@@ -137,12 +137,11 @@ impl Forward {
     ///
     /// If the socket cannot be made, for example because something is there already.
     pub fn listen_unix(self, path: Option<&Path>) -> Result<UnixPortForward> {
-        let (path, cleanup) = match path {
-            Some(path) => (path.to_owned(), SocketCleanup::File(path.to_owned())),
+        let (path, private) = match path {
+            Some(path) => (path.to_owned(), None),
             None => {
                 let directory = private_directory()?;
-                let path = directory.path().join("socket");
-                (path, SocketCleanup::Directory(directory))
+                (directory.path().join("socket"), Some(directory))
             }
         };
         let refused = |error: io::Error| {
@@ -153,11 +152,13 @@ impl Forward {
             Error::from(error).context(format!("listening on {}{advice}", path.display()))
         };
         let listener = UnixListener::bind(&path).map_err(refused)?;
+        // From here on the socket is ours to remove, and nothing that was there before.
+        let cleanup = match private {
+            Some(directory) => SocketCleanup::Directory(directory),
+            None => SocketCleanup::File(path.clone()),
+        };
         let owner_only = std::fs::Permissions::from_mode(0o600);
-        if let Err(error) = std::fs::set_permissions(&path, owner_only) {
-            drop(cleanup);
-            return Err(refused(error));
-        }
+        std::fs::set_permissions(&path, owner_only).map_err(refused)?;
         let name = path.display().to_string();
         let limit = self.max_connections;
         let accepting = accept_all(listener, limit, name, move |local| {
