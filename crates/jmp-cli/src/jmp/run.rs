@@ -7,7 +7,7 @@
 pub mod listener;
 mod notify;
 pub mod passphrase;
-mod signals;
+pub mod signals;
 
 use std::path::PathBuf;
 
