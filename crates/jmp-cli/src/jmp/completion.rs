@@ -1,15 +1,16 @@
 //! `jmp completion`: scripts for the shell, and the answers they ask for.
 //!
-//! The scripts of `jmp` and `j` are the same: they call the program back with `_JMP_COMPLETE` (or
-//! `_J_COMPLETE`), `COMP_WORDS` (one word a line) and `COMP_CWORD`, and read lines `plain,VALUE`,
-//! `file,` or `dir,` (facts: cli 1.10). So names of exporters, clients and drivers complete as well as
-//! commands, and `j` completes what the devices of the session can do.
+//! The script calls the program back with `_JMP_COMPLETE`, `COMP_WORDS` (one word a line) and
+//! `COMP_CWORD`, and reads lines `plain,VALUE`, `file,` or `dir,` (facts: cli 1.10). So names of
+//! exporters, clients and drivers complete as well as commands. The script of `j` comes along; what it
+//! completes depends on the session, see [`crate::j::complete`].
 
 use std::process::ExitCode;
 
 use clap::{Arg, Command, ValueHint};
 
 use crate::error::CliError;
+use crate::j::complete::script;
 use crate::jmp::Globals;
 use crate::{exit, output};
 
@@ -41,7 +42,8 @@ pub enum Shell {
 // === impl Shell ===
 
 impl Shell {
-    fn template(self) -> &'static str {
+    /// The script that completes `jmp`.
+    fn script(self) -> &'static str {
         match self {
             Self::Bash => include_str!("completion/bash.sh"),
             Self::Zsh => include_str!("completion/zsh.sh"),
@@ -49,12 +51,13 @@ impl Shell {
         }
     }
 
-    /// The script that completes `program`.
-    pub fn script(self, program: &str) -> String {
-        let variable = format!("_{}_COMPLETE", program.to_uppercase());
-        self.template()
-            .replace("PROGRAM", program)
-            .replace("VARIABLE", &variable)
+    /// The script that completes `j`.
+    fn script_of_j(self) -> &'static str {
+        script(match self {
+            Self::Bash => crate::j::complete::Shell::Bash,
+            Self::Zsh => crate::j::complete::Shell::Zsh,
+            Self::Fish => crate::j::complete::Shell::Fish,
+        })
     }
 }
 
@@ -65,8 +68,7 @@ impl Shell {
 /// When standard output cannot be written.
 pub fn run(arguments: &Args) -> Result<u8, CliError> {
     let shell = arguments.shell;
-    let scripts = [shell.script("jmp"), shell.script("j")];
-    output::print(&scripts.join("\n"))?;
+    output::print(&format!("{}\n{}", shell.script(), shell.script_of_j()))?;
     Ok(exit::OK)
 }
 
@@ -85,7 +87,7 @@ pub fn answer() -> Option<ExitCode> {
         }
         Some((shell, "source")) => {
             let shell = <Shell as clap::ValueEnum>::from_str(shell, true).ok()?;
-            vec![shell.script("jmp")]
+            vec![shell.script().to_owned()]
         }
         _ => return None,
     };

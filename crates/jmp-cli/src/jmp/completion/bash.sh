@@ -1,7 +1,7 @@
-_PROGRAM_completion() {
+_jmp_completion() {
     local IFS=$'\n' line
     COMPREPLY=()
-    for line in $(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD="$COMP_CWORD" VARIABLE=bash_complete "$1" 2>/dev/null); do
+    for line in $(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD="$COMP_CWORD" _JMP_COMPLETE=bash_complete "$1" 2>/dev/null); do
         case "$line" in
             file,*) compopt -o default ;;
             dir,*) compopt -o dirnames ;;
@@ -9,4 +9,4 @@ _PROGRAM_completion() {
         esac
     done
 }
-complete -F _PROGRAM_completion PROGRAM
+complete -F _jmp_completion jmp

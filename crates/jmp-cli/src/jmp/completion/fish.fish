@@ -1,7 +1,7 @@
-function _PROGRAM_completion
+function _jmp_completion
     set -l words (commandline -opc)
     set -l current (commandline -ct)
-    for line in (env COMP_WORDS=(string join \n -- $words "$current" | string collect --no-trim-newlines) COMP_CWORD=(count $words) VARIABLE=bash_complete $words[1] 2>/dev/null)
+    for line in (env COMP_WORDS=(string join \n -- $words "$current" | string collect --no-trim-newlines) COMP_CWORD=(count $words) _JMP_COMPLETE=bash_complete $words[1] 2>/dev/null)
         switch $line
             case 'plain,*'
                 string replace 'plain,' '' -- $line
@@ -12,4 +12,4 @@ function _PROGRAM_completion
         end
     end
 end
-complete --no-files --command PROGRAM --arguments '(_PROGRAM_completion)'
+complete --no-files --command jmp --arguments '(_jmp_completion)'

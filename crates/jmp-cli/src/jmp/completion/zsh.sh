@@ -1,7 +1,7 @@
-_PROGRAM_completion() {
+_jmp_completion() {
     local line
     local -a plain
-    for line in "${(@f)$(env COMP_WORDS="${(F)words}" COMP_CWORD=$((CURRENT - 1)) VARIABLE=bash_complete "${words[1]}" 2>/dev/null)}"; do
+    for line in "${(@f)$(env COMP_WORDS="${(F)words}" COMP_CWORD=$((CURRENT - 1)) _JMP_COMPLETE=bash_complete "${words[1]}" 2>/dev/null)}"; do
         case "$line" in
             file,*) _files ;;
             dir,*) _path_files -/ ;;
@@ -10,4 +10,4 @@ _PROGRAM_completion() {
     done
     (( $#plain )) && compadd -a plain
 }
-compdef _PROGRAM_completion PROGRAM
+compdef _jmp_completion jmp

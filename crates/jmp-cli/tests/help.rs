@@ -1,0 +1,57 @@
+//! The help of every command, as files: what people read is reviewed like code.
+//!
+//! `INSTA_UPDATE=always cargo test -p jmp-cli --test help` writes them anew.
+
+use clap::Command;
+
+/// All commands that are shown, from the root.
+fn all(command: &Command, found: &mut Vec<Command>) {
+    found.push(command.clone());
+    let below = command.get_subcommands();
+    for command in below.filter(|command| !command.is_hide_set()) {
+        all(command, found);
+    }
+}
+
+fn commands() -> Vec<Command> {
+    let mut root = jmp_cli::jmp::command();
+    root.build();
+    let mut found = Vec::new();
+    all(&root, &mut found);
+    found
+}
+
+fn name(command: &Command) -> String {
+    command.get_bin_name().unwrap_or("jmp").replace(' ', "-")
+}
+
+#[test]
+fn help_of_every_command() {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| {
+        for mut command in commands() {
+            let help = command.render_long_help().to_string();
+            insta::assert_snapshot!(name(&command), help);
+        }
+    });
+}
+
+#[test]
+fn every_command_has_examples() {
+    for mut command in commands() {
+        let help = command.render_long_help().to_string();
+        let group = command.get_subcommands().next().is_some();
+        assert!(
+            group || help.contains("Examples:"),
+            "{} has no examples",
+            name(&command)
+        );
+    }
+}
+
+#[test]
+fn the_command_tree_is_sound() {
+    jmp_cli::jmp::command().debug_assert();
+}
