@@ -1,0 +1,423 @@
+//! The story itself: what a client does with a board, from an image to a login.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{SinkExt, StreamExt};
+use jmp_client::{AllowList, ByteStream, Client, Device, Dialer};
+use jmp_interfaces::power::{PowerClient, PowerReading};
+use jmp_interfaces::resource::{Source, TransferOptions, upload};
+use jmp_interfaces::serial::SerialClient;
+use jmp_interfaces::storage_mux::StorageMuxClient;
+
+use super::Args;
+use super::console::{excerpt, last_line};
+use super::exporter::Exporter;
+use super::image::Image;
+use super::narrator::{Narrator, Scene};
+use crate::error::CliError;
+
+/// A step that only makes a call.
+const SHORT: Duration = Duration::from_secs(5);
+/// A step in which the board does something.
+const LONG: Duration = Duration::from_secs(10);
+/// A step that moves a large file.
+const TRANSFER: Duration = Duration::from_secs(120);
+
+const UBOOT_PROMPT: &str = "=> ";
+const SHELL_PROMPT: &str = ":~# ";
+/// What the board says when it will not come up.
+const TROUBLE: [&str; 4] = [
+    "Bad Data Hash",
+    "ERROR: can't get kernel image",
+    "Kernel panic",
+    "DRAM: training ... failed",
+];
+
+/// A step that did not work.
+#[derive(Debug)]
+pub struct Failure {
+    /// Title of the step.
+    pub step: &'static str,
+    /// Why it failed.
+    pub reason: String,
+    /// What to do about it, if that is known.
+    pub hint: Option<String>,
+}
+
+/// The serial console, as a person at it would use it.
+struct Console {
+    stream: ByteStream,
+    /// Everything it said.
+    text: String,
+    /// How much of it was waited for already.
+    matched: usize,
+    /// How much of it was shown already.
+    shown: usize,
+}
+
+/// The clients of the board's parts.
+struct Board {
+    power: PowerClient,
+    storage: StorageMuxClient,
+    serial: SerialClient,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// The failure of a step.
+    pub fn new(step: &'static str, error: CliError) -> Self {
+        Self {
+            step,
+            hint: error.hint().map(str::to_owned),
+            reason: error.message().to_owned(),
+        }
+    }
+}
+
+impl From<CliError> for Failure {
+    fn from(error: CliError) -> Self {
+        Self::new("Telling the story", error)
+    }
+}
+
+/// Tells the story. The exporter is left in `exporter`, to be stopped by the caller.
+///
+/// # Errors
+///
+/// The first step that fails; what the console said was shown then.
+pub async fn tell(
+    narrator: &mut Narrator,
+    arguments: &Args,
+    exporter: &mut Option<Exporter>,
+) -> Result<(), Failure> {
+    let started = start_exporter(narrator, arguments, exporter).await?;
+    let board = find_board(narrator, started).await?;
+    let image = write_image(narrator, arguments, started, &board).await?;
+    let mut console = switch_on(narrator, &board).await?;
+    let told = use_console(narrator, &image, &mut console).await;
+    if told.is_err() {
+        narrator.transcript(&console.text)?;
+        return told;
+    }
+    measure(narrator, &board).await?;
+    if arguments.keep {
+        return Ok(());
+    }
+    switch_off(narrator, &board).await?;
+    drop((board, console));
+    narrator
+        .step(
+            ("stop-exporter", "Stop the exporter"),
+            LONG,
+            async |_| match exporter.take() {
+                Some(exporter) => exporter.stop().await,
+                None => Ok(()),
+            },
+        )
+        .await
+}
+
+async fn start_exporter<'exporter>(
+    narrator: &mut Narrator,
+    arguments: &Args,
+    exporter: &'exporter mut Option<Exporter>,
+) -> Result<&'exporter Exporter, Failure> {
+    let step = ("start-exporter", "Start an exporter");
+    narrator
+        .step(step, TRANSFER, async |scene| {
+            let started = exporter.insert(Exporter::start(arguments.fault).await?);
+            scene.tell(format!(
+                "process {}, configured by {}",
+                started.id(),
+                started.configuration_file().display()
+            ));
+            scene.record("pid", started.id());
+            scene.record("socket", started.socket().display().to_string());
+            Ok(&*started)
+        })
+        .await
+}
+
+async fn find_board(narrator: &mut Narrator, exporter: &Exporter) -> Result<Board, Failure> {
+    let step = ("device-tree", "Connect and show the device tree");
+    narrator
+        .step(step, SHORT, async |scene| {
+            let dialer = Dialer::unix(exporter.socket());
+            let client = Client::connect_with(dialer, &AllowList::Unsafe).await?;
+            let mut tree = Vec::new();
+            branches(client.root(), "", &mut tree);
+            let width = tree.iter().map(|(name, _)| name.chars().count()).max();
+            for (name, class) in &tree {
+                let padding = width.unwrap_or_default() - name.chars().count() + 2;
+                scene.tell(format!("{name}{}{class}", " ".repeat(padding)));
+            }
+            let devices: Vec<_> = client.root().walk();
+            let paths = devices.iter().map(|device| device.path().to_owned());
+            scene.record(
+                "devices",
+                paths.filter(|path| !path.is_empty()).collect::<Vec<_>>(),
+            );
+            Ok(Board {
+                power: client.device("board.power")?.client()?,
+                storage: client.device("board.storage")?.client()?,
+                serial: client.device("board.serial")?.client()?,
+            })
+        })
+        .await
+}
+
+/// The lines of the tree below `device`: drawn name and client class.
+fn branches(device: &Device, indent: &str, lines: &mut Vec<(String, String)>) {
+    let top = device.path().is_empty();
+    let count = device.children().len();
+    for (index, child) in device.children().iter().enumerate() {
+        let (fork, below) = match (top, index + 1 == count) {
+            (true, _) => ("", ""),
+            (false, true) => ("└─ ", "   "),
+            (false, false) => ("├─ ", "│  "),
+        };
+        let class = child.class().rsplit('.').next().unwrap_or_default();
+        lines.push((format!("{indent}{fork}{}", child.name()), class.to_owned()));
+        branches(child, &format!("{indent}{below}"), lines);
+    }
+}
+
+async fn write_image(
+    narrator: &mut Narrator,
+    arguments: &Args,
+    exporter: &Exporter,
+    board: &Board,
+) -> Result<Image, Failure> {
+    let step = ("prepare-image", "Prepare an image");
+    let image = narrator
+        .step(step, TRANSFER, async |scene| {
+            let image = Image::prepare(arguments, exporter.directory().path())?;
+            let version = match &image.version {
+                Some(version) => format!("version {version}"),
+                None => "nothing this board could boot".to_owned(),
+            };
+            let damaged = if arguments.corrupt {
+                ", one bit flipped in the middle"
+            } else {
+                ""
+            };
+            scene.tell(format!("{}, {version}{damaged}", mebibytes(image.length)));
+            scene.record("bytes", image.length);
+            scene.record("version", image.version.clone());
+            Ok(image)
+        })
+        .await?;
+    let step = ("write-image", "Write the image to the storage");
+    narrator
+        .step(step, TRANSFER, async |scene| {
+            board.storage.host().await?;
+            let moved = scene.progress(image.length);
+            let options = TransferOptions {
+                progress: Some(Arc::new(move |progress| moved(progress.done))),
+                ..TransferOptions::default()
+            };
+            let started = Instant::now();
+            let source = Source::File(image.path.clone());
+            upload(board.storage.handle(), source, &options, |handle| {
+                board.storage.write(handle)
+            })
+            .await?;
+            let rate = image.length as f64 / started.elapsed().as_secs_f64().max(1e-3);
+            scene.tell(format!(
+                "{} at {:.0} MiB/s",
+                mebibytes(image.length),
+                rate / f64::from(1 << 20)
+            ));
+            scene.record("bytes_per_second", rate.round());
+            Ok(())
+        })
+        .await?;
+    Ok(image)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+async fn switch_on(narrator: &mut Narrator, board: &Board) -> Result<Console, Failure> {
+    let step = ("storage-to-dut", "Switch the storage to the board (DUT)");
+    narrator
+        .step(step, SHORT, async |_| Ok(board.storage.dut().await?))
+        .await?;
+    let step = ("power-on", "Power on");
+    narrator
+        .step(step, SHORT, async |_| {
+            let console = Console::new(board.serial.connect().await?);
+            board.power.on().await?;
+            Ok(console)
+        })
+        .await
+}
+
+async fn use_console(
+    narrator: &mut Narrator,
+    image: &Image,
+    console: &mut Console,
+) -> Result<(), Failure> {
+    narrator
+        .step(("stop-u-boot", "Stop U-Boot"), LONG, async |scene| {
+            console.wait(scene, "Hit any key to stop autoboot").await?;
+            console.send(" ").await?;
+            console.wait(scene, UBOOT_PROMPT).await?;
+            console.quote(
+                scene,
+                &["BROM", "U-Boot 20", "Model", "DRAM:  ", "Hit any key", "=>"],
+            );
+            Ok(())
+        })
+        .await?;
+    let step = ("set-variable", "Set a variable");
+    narrator
+        .step(step, SHORT, async |scene| {
+            console
+                .send("setenv bootargs ${bootargs} story=demo\r")
+                .await?;
+            console.wait(scene, UBOOT_PROMPT).await?;
+            console.send("printenv bootargs\r").await?;
+            console.wait(scene, "story=demo\r\n").await?;
+            console.wait(scene, UBOOT_PROMPT).await?;
+            console.quote(scene, &["=", "story"]);
+            Ok(())
+        })
+        .await?;
+    narrator
+        .step(("boot", "Boot"), LONG, async |scene| {
+            console.send("boot\r").await?;
+            console.wait(scene, " login: ").await?;
+            console.quote(
+                scene,
+                &[
+                    "Verifying",
+                    "Linux version",
+                    "Kernel command",
+                    "VFS:",
+                    "INIT",
+                    "login:",
+                ],
+            );
+            Ok(())
+        })
+        .await?;
+    let step = ("log-in", "Log in on the serial console");
+    narrator
+        .step(step, SHORT, async |scene| {
+            console.send("root\r").await?;
+            console.wait(scene, SHELL_PROMPT).await?;
+            console.quote(scene, &["root", ":~#"]);
+            Ok(())
+        })
+        .await?;
+    narrator
+        .step(("run-command", "Run a command"), SHORT, async |scene| {
+            console.send("cat /etc/os-release /proc/cmdline\r").await?;
+            if let Some(version) = &image.version {
+                console.wait(scene, version).await?;
+            }
+            console.wait(scene, "story=demo").await?;
+            console.wait(scene, SHELL_PROMPT).await?;
+            console.quote(scene, &["cat", "VERSION=", "console=", ":~#"]);
+            Ok(())
+        })
+        .await
+}
+
+async fn measure(narrator: &mut Narrator, board: &Board) -> Result<(), Failure> {
+    let step = ("measure", "Read voltage and current");
+    narrator
+        .step(step, SHORT, async |scene| {
+            let reading = read(board).await?;
+            scene.tell(format!(
+                "{:.2} V  {:.3} A  {:.2} W",
+                reading.voltage,
+                reading.current,
+                reading.apparent_power()
+            ));
+            scene.record("voltage", reading.voltage);
+            scene.record("current", reading.current);
+            Ok(())
+        })
+        .await
+}
+
+async fn switch_off(narrator: &mut Narrator, board: &Board) -> Result<(), Failure> {
+    narrator
+        .step(("power-off", "Power off"), SHORT, async |scene| {
+            board.power.off().await?;
+            let reading = read(board).await?;
+            scene.tell(format!(
+                "{:.2} V  {:.3} A",
+                reading.voltage, reading.current
+            ));
+            Ok(())
+        })
+        .await
+}
+
+async fn read(board: &Board) -> Result<PowerReading, CliError> {
+    let mut readings = board.power.read().await?;
+    let reading = readings.next().await;
+    Ok(reading.ok_or_else(|| CliError::new("the power driver measured nothing"))??)
+}
+
+// === impl Console ===
+
+impl Console {
+    fn new(stream: ByteStream) -> Self {
+        Self {
+            stream,
+            text: String::new(),
+            matched: 0,
+            shown: 0,
+        }
+    }
+
+    async fn send(&mut self, text: &str) -> Result<(), CliError> {
+        let bytes = text.as_bytes().to_vec().into();
+        self.stream.writer.send(bytes).await?;
+        Ok(())
+    }
+
+    /// Waits until the console says `wanted`, or something that means it never will.
+    async fn wait(&mut self, scene: &Scene, wanted: &str) -> Result<(), CliError> {
+        let limit = LONG.saturating_sub(Duration::from_secs(1));
+        let waited = tokio::time::timeout(limit, self.wait_for_ever(scene, wanted)).await;
+        waited.unwrap_or_else(|_| {
+            Err(CliError::new(format!(
+                "the console did not say `{}` within {} s",
+                wanted.trim(),
+                limit.as_secs()
+            )))
+        })
+    }
+
+    async fn wait_for_ever(&mut self, scene: &Scene, wanted: &str) -> Result<(), CliError> {
+        loop {
+            let new = &self.text[self.matched..];
+            if let Some(position) = new.find(wanted) {
+                self.matched += position + wanted.len();
+                return Ok(());
+            }
+            if let Some(trouble) = TROUBLE.iter().find(|trouble| new.contains(**trouble)) {
+                return Err(CliError::new(format!("the board said `{trouble}`")));
+            }
+            let Some(chunk) = self.stream.reader.next().await else {
+                return Err(CliError::new("the console ended"));
+            };
+            self.text.push_str(&String::from_utf8_lossy(&chunk?));
+            scene.show(last_line(&self.text));
+        }
+    }
+
+    /// Shows the lines with one of `words` in them that were said since the last time.
+    fn quote(&mut self, scene: &Scene, words: &[&str]) {
+        scene.quote(excerpt(&self.text[self.shown..], words));
+        self.shown = self.text.len();
+    }
+}
