@@ -17,6 +17,7 @@
 
 pub mod allow;
 pub mod client;
+pub mod console;
 pub mod dial;
 mod error;
 pub mod forward;
