@@ -44,3 +44,29 @@ fn advice(kind: io::ErrorKind) -> &'static str {
         _ => "check the address in the exporter's configuration",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever() {
+        let never = std::future::pending::<io::Result<()>>();
+        let error = connect("tcp://192.0.2.1:22", never).await.unwrap_err();
+        assert_eq!(error.code_name(), "DEADLINE_EXCEEDED");
+        let expected = "connecting to tcp://192.0.2.1:22: no answer within 30 s; is the host up";
+        assert!(error.message().starts_with(expected), "{error}");
+    }
+
+    #[tokio::test]
+    async fn refusals_are_connection_errors_with_advice() {
+        let refused = async { Err::<(), _>(io::ErrorKind::ConnectionRefused.into()) };
+        let error = connect("tcp://a:1", refused).await.unwrap_err();
+        assert_eq!(error.code_name(), "UNAVAILABLE");
+        assert_eq!(
+            error.message(),
+            "connecting to tcp://a:1: connection refused; is the service running and listening \
+             there?"
+        );
+    }
+}

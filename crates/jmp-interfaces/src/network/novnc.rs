@@ -122,7 +122,6 @@ async fn handshake(browser: TcpStream) -> Result<WebSocketStream<TcpStream>> {
 struct AgreeToBinary;
 
 impl Callback for AgreeToBinary {
-    #[expect(clippy::result_large_err, reason = "the signature is the library's")]
     fn on_request(
         self,
         request: &Request,
