@@ -1,5 +1,7 @@
 //! Byte streams and resources of a session.
 
+use std::io;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue};
@@ -80,6 +82,16 @@ fn until(ending: &CancellationToken, reader: ByteReader) -> ByteReader {
     Box::pin(reader.take_until(ending.clone().cancelled_owned()))
 }
 
+/// Breaks a direction when the context ends: data that was cut must not pass for whole data.
+fn unless(ending: &CancellationToken, reader: ByteReader) -> ByteReader {
+    let ended = ending.clone();
+    let cut = futures::stream::once(async move {
+        let cut = io::Error::new(io::ErrorKind::ConnectionAborted, "the session was closed");
+        ended.is_cancelled().then_some(Err(cut))
+    });
+    Box::pin(until(ending, reader).chain(cut.filter_map(futures::future::ready)))
+}
+
 async fn open_resource(
     api: &Api,
     context: CallContext,
@@ -97,7 +109,7 @@ async fn open_resource(
     let (writer, outbound) = channel(WRITE_AHEAD);
     let (done, finished) = oneshot::channel::<()>();
     let stream = ByteStream {
-        reader: guarded(until(&ending, read_frames(body)), done),
+        reader: guarded(unless(&ending, read_frames(body)), done),
         writer,
     };
     let opened = node.open_resource(context, encoding, stream).await?;

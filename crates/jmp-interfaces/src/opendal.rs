@@ -249,7 +249,8 @@ impl OpendalClient {
         file.finish(read).await
     }
 
-    /// Replaces the content of a file by a local file, or what an HTTP address has.
+    /// Replaces the content of a file by a local file, or what an HTTP address has. A file that
+    /// cannot be written to its end is removed.
     ///
     /// # Errors
     ///
@@ -262,7 +263,20 @@ impl OpendalClient {
     ) -> Result<()> {
         let file = self.open_file(destination, OpenMode::Write).await?;
         let written = file.write_from(source, options).await;
-        file.finish(written).await
+        let written = file.finish(written).await;
+        if written.is_err() {
+            self.remove_torn(destination).await;
+        }
+        written
+    }
+
+    /// Removes what a failed transfer left, unless it is a device. Best effort: the transfer has
+    /// an error of its own.
+    async fn remove_torn(&self, path: &str) {
+        let metadata = self.stat(path.to_owned()).await;
+        if metadata.is_ok_and(|metadata| metadata.mode.entry_is_file) {
+            let _ = self.delete(path.to_owned()).await;
+        }
     }
 
     /// Copies a file into a local file, or to an HTTP address.

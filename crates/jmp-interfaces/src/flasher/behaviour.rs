@@ -27,7 +27,7 @@ async fn content(flasher: &FlasherClient, partition: Option<&str>) -> Vec<u8> {
 }
 
 async fn what_is_flashed_is_dumped(flasher: &FlasherClient, partition: Option<&str>) {
-    let image = pattern(1_000_003, 11);
+    let image = pattern(500_009, 11);
     flasher
         .flash_from(image.clone(), partition, &TransferOptions::default())
         .await
@@ -36,7 +36,7 @@ async fn what_is_flashed_is_dumped(flasher: &FlasherClient, partition: Option<&s
 }
 
 async fn compressed_images_are_decompressed(flasher: &FlasherClient, partition: Option<&str>) {
-    let image = pattern(300_000, 12);
+    let image = pattern(150_001, 12);
     for encoding in Encoding::ALL {
         let options = TransferOptions {
             compression: Some(encoding),

@@ -83,7 +83,7 @@ async fn positions_can_be_taken_in_any_order(storage: &StorageMuxClient) {
 
 async fn what_is_written_is_read_back(storage: &StorageMuxClient, traits: Traits) {
     let options = TransferOptions::default();
-    for (length, seed) in [(1_000_003, 1), (17, 2), (65_536, 3)] {
+    for (length, seed) in [(500_009, 1), (17, 2), (65_536, 3)] {
         let image = pattern(length, seed);
         storage
             .write_from(image.clone(), &options)
@@ -94,7 +94,7 @@ async fn what_is_written_is_read_back(storage: &StorageMuxClient, traits: Traits
 }
 
 async fn compressed_images_are_stored_decompressed(storage: &StorageMuxClient, traits: Traits) {
-    let image = pattern(300_000, 4);
+    let image = pattern(150_001, 4);
     for encoding in Encoding::ALL {
         let options = TransferOptions {
             compression: Some(encoding),
