@@ -349,3 +349,82 @@ async fn sending_and_leaving_at_once_still_sends() {
     assert_eq!(board.hear(7).await, "reboot\n");
     fixture.session.close().await;
 }
+
+/// A shipped client in a process of its own.
+struct PythonClient {
+    _process: tokio::process::Child,
+    output: tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStdout>>,
+}
+
+impl PythonClient {
+    fn new(python: &std::ffi::OsStr, socket: &Path, answer: &str) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/console_client.py");
+        let mut process = tokio::process::Command::new(python)
+            .arg(script)
+            .arg(answer)
+            .env("JUMPSTARTER_HOST", socket)
+            .env("JMP_DRIVERS_ALLOW", "UNSAFE")
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let output = tokio::io::BufReader::new(process.stdout.take().unwrap());
+        Self {
+            _process: process,
+            output: tokio::io::AsyncBufReadExt::lines(output),
+        }
+    }
+
+    async fn line(&mut self) -> String {
+        let line = timeout(4 * LIMIT, self.output.next_line()).await;
+        line.unwrap().unwrap().expect("the client says something")
+    }
+}
+
+/// A client says that it is connected when it has made the call, which is before the exporter has
+/// served it.
+async fn wait_for_connections(log: &LogHub, count: usize) {
+    let connecting = log.subscribe().filter(|line| {
+        let found = line.message.starts_with("Connecting to ");
+        std::future::ready(found)
+    });
+    let all = connecting.take(count).count();
+    assert_eq!(timeout(LIMIT, all).await.unwrap(), count);
+    // The line is written just before the stream is attached.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+}
+
+#[tokio::test]
+async fn two_shipped_clients_share_one_console_and_connect_again() {
+    let Some(python) = support::python_with("jumpstarter.utils.env").await else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut board = Board::plug_in(folder.path());
+    let fixture = Fixture::new(json!({"url": board.link})).await;
+    let socket = fixture.folder.path().join("socket");
+    let mut clients = ["one", "two"].map(|answer| PythonClient::new(&python, &socket, answer));
+    for client in &mut clients {
+        assert_eq!(client.line().await, "connected");
+    }
+    let log = fixture.session.log();
+    wait_for_connections(log, 2).await;
+    board.say("U-Boot> ");
+    let heard = board.hear(8).await;
+    assert!(
+        ["one\ntwo\n", "two\none\n"].contains(&heard.as_str()),
+        "{heard}"
+    );
+    board.say("goodbye");
+    for client in &mut clients {
+        assert_eq!(client.line().await, "served");
+        assert_eq!(client.line().await, "connected");
+    }
+    wait_for_connections(log, 4).await;
+    board.say("again> ");
+    for client in &mut clients {
+        assert_eq!(client.line().await, "before: b''");
+    }
+    fixture.session.close().await;
+}

@@ -98,6 +98,16 @@ impl Cable {
     }
 }
 
+/// A Python that has `module`; `None` when there is none and need not be.
+pub async fn python_with(module: &str) -> Option<std::ffi::OsString> {
+    let python = std::env::var("JMP_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    if runs(&python, &["-c", &format!("import {module}")]).await {
+        return Some(python.into());
+    }
+    missing(&format!("{module} for {python} (JMP_TEST_PYTHON)"));
+    None
+}
+
 /// pyserial's RFC 2217 server.
 pub struct PyserialServer {
     pub address: Address,
@@ -109,11 +119,7 @@ pub struct PyserialServer {
 impl PyserialServer {
     /// `None` when no Python with pyserial is there and need not be.
     pub async fn new(serial_url: &str) -> Option<Self> {
-        let python = std::env::var("JMP_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-        if !runs(&python, &["-c", "import serial.rfc2217"]).await {
-            missing(&format!("pyserial for {python} (JMP_TEST_PYTHON)"));
-            return None;
-        }
+        let python = python_with("serial.rfc2217").await?;
         let mut process = Command::new(python)
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/rfc2217_server.py"))
             .arg(serial_url)
