@@ -7,7 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use jmp_driver::{ByteReader, Driver, Error, ErrorKind, Interface, OpenContext, Resource, Result};
-use jmp_interfaces::storage_mux::{StorageMux, storage_mux_interface};
+use jmp_interfaces::storage_mux::{
+    StorageMux, StorageMuxFlasher, storage_mux_flasher_interface, storage_mux_interface,
+};
 use tokio::sync::{Mutex, RwLock};
 use tokio::task::JoinHandle;
 
@@ -274,6 +276,8 @@ impl StorageMux for VirtualBoardStorage {
     }
 }
 
+impl StorageMuxFlasher for VirtualBoardStorage {}
+
 impl Driver for VirtualBoardStorage {
     const TYPES: &'static [&'static str] =
         &["jumpstarter_driver_virtual_board.driver.VirtualBoardStorage"];
@@ -286,10 +290,6 @@ impl Driver for VirtualBoardStorage {
     }
 
     fn interfaces() -> Vec<Interface<Self>> {
-        vec![storage_mux_interface()]
-    }
-
-    fn client(&self) -> String {
-        "jumpstarter_driver_opendal.client.StorageMuxFlasherClient".to_owned()
+        vec![storage_mux_flasher_interface(), storage_mux_interface()]
     }
 }

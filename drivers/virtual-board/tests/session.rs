@@ -295,3 +295,15 @@ async fn a_wrong_configuration_names_the_key() {
         assert!(error.contains(text), "{error}");
     }
 }
+
+#[tokio::test]
+async fn the_parts_pass_the_suites_of_their_interfaces() {
+    let lab = Lab::new(fast()).await;
+    jmp_interfaces::power::behaviour::check(lab.power()).await;
+    let traits = jmp_interfaces::storage_mux::behaviour::Traits {
+        fixed_size: false,
+        exclusive: true,
+    };
+    let storage = lab.storage().handle().clone();
+    jmp_interfaces::storage_mux::behaviour::check(storage, traits).await;
+}
