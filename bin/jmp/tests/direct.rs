@@ -76,12 +76,15 @@ fn in_plain_text_with_a_passphrase() {
     let exporter = Exporter::start(options).ready();
     let user = User::new();
     let target = exporter.target();
+    user.write("home/secret", "open sesame\n");
     let shell = ["shell", "--tls-grpc", &target, "--tls-grpc-insecure"];
     let script = "echo $JUMPSTARTER_HOST $JMP_GRPC_INSECURE $JMP_GRPC_PASSPHRASE $JMP_EXPORTER; j power on; exit 6";
     let passphrase = ["--passphrase", "open sesame", "--", "sh", "-c", script];
     let ended = user.jmp(&[&shell[..], &passphrase].concat());
     assert_eq!(ended.code, 6, "{ended:?}");
     assert_eq!(ended.stdout, format!("{target} 1 open sesame direct\nok\n"));
+    user.jmp(&[&shell[..], &["--passphrase-file", "secret", "true"]].concat())
+        .succeeds();
     user.jmp(&[&shell[..], &["--passphrase", "wrong", "true"]].concat())
         .fails(1, &["Authentication failed", "the passphrase is wrong"]);
     user.jmp(&[&shell[..], &["true"]].concat())

@@ -269,3 +269,28 @@ fn a_signal_ends_the_command_and_nothing_is_left() {
         assert!(user.left_over().is_empty(), "after SIG{signal}");
     }
 }
+
+#[test]
+fn the_background_session_is_used_without_an_option() {
+    let user = User::with_example();
+    user.exporter("another", support::EXAMPLE);
+    let started = user.jmp(&["local", "start", "--exporter", "example-local"]);
+    assert_eq!(started.code, 0, "{started:?}");
+    let ended = user.jmp(&["shell", "--", "sh", "-c", "j power on; exit 9"]);
+    let info = user.jmp(&["info"]);
+    let stopped = user.jmp(&["local", "stop"]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (9, "ok\n"),
+        "{ended:?}"
+    );
+    assert!(
+        ended
+            .stderr
+            .contains("background session of exporter example-local")
+    );
+    assert!(info.stdout.contains("jmp local start"), "{info:?}");
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    user.jmp(&["shell", "--", "true"])
+        .fails(2, &["--exporter ALIAS"]);
+}

@@ -16,8 +16,16 @@ use crate::jmp::Globals;
 use crate::jmp::exporter::ExporterArgs;
 use crate::output;
 
+const EXAMPLES: &str = "\
+Examples:
+  jmp local start --config ./exporter.yaml
+  j power on                                 finds the exporter by itself
+  eval \"$(jmp local env)\"                   for programs that need JUMPSTARTER_HOST
+  jmp local stop";
+
 /// Keep an exporter running in the background
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -26,6 +34,9 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Start an exporter in the background
+    #[command(
+        after_help = "Examples:\n  jmp local start --config ./exporter.yaml\n  jmp local start --exporter bench --replace"
+    )]
     Start {
         #[command(flatten)]
         choice: Choice,
@@ -34,10 +45,15 @@ enum Command {
         replace: bool,
     },
     /// Tell whether an exporter runs in the background; exit code 1 if none does
+    #[command(after_help = "Examples:\n  jmp local status\n  jmp local status -o json")]
     Status,
     /// Stop the exporter in the background
+    #[command(after_help = "Examples:\n  jmp local stop")]
     Stop,
     /// Print the variables that other programs need to find it: eval "$(jmp local env)"
+    #[command(
+        after_help = "Examples:\n  eval \"$(jmp local env)\"\n  jmp local env --shell fish | source"
+    )]
     Env {
         /// The shell that shall read them
         #[arg(long, value_enum, default_value = "sh")]

@@ -25,12 +25,19 @@ use crate::jmp::runtime_directory::RuntimeDirectory;
 use crate::jmp::{Globals, controller};
 use crate::output::{self, Format};
 
+const EXAMPLES: &str = "\
+Examples:
+  jmp run --exporter bench --tls-grpc-listener 1234 --tls-cert cert.pem --tls-key key.pem
+  jmp run --exporter-config bench.yaml --tls-grpc-listener 127.0.0.1:1234 --tls-grpc-insecure
+  jmp run --exporter bench --tls-grpc-listener 1234 --tls-grpc-insecure --passphrase-file secret";
+
 /// Run an exporter until it is stopped
 ///
 /// The exporter serves clients on the listener's address until SIGINT, SIGTERM, SIGQUIT or
 /// SIGHUP. It does not restart itself; under systemd use Type=notify and Restart=on-failure
 /// with SuccessExitStatus=143.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     exporter: ExporterArgs,

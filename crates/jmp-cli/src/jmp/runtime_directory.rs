@@ -9,6 +9,9 @@ use crate::error::CliError;
 
 /// Tries for a name that is not taken.
 const ATTEMPTS: usize = 16;
+/// Addresses of unix sockets have room for 103 bytes at least (macOS; Linux has 107), of which
+/// `/jumpstarter-XXXXXXXX/socket` takes 28.
+const LONGEST_BASE: usize = 103 - 28;
 
 /// A directory only this user can enter, removed when this is dropped (facts: protocol 10.1).
 ///
@@ -26,23 +29,37 @@ pub struct RuntimeDirectory {
 // === impl RuntimeDirectory ===
 
 impl RuntimeDirectory {
-    /// Makes the directory in `XDG_RUNTIME_DIR`, or in the temporary directory when there is none.
+    /// Makes the directory in `XDG_RUNTIME_DIR`, or in the temporary directory when there is none, when
+    /// it belongs to somebody else (as with sudo), or when its path is too long for a socket.
     ///
     /// # Errors
     ///
-    /// When it cannot be made.
+    /// When it cannot be made anywhere.
     pub fn new() -> Result<Self, CliError> {
-        let base = std::env::var_os("XDG_RUNTIME_DIR")
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute() && path.is_dir())
-            .unwrap_or_else(std::env::temp_dir);
-        Self::new_in(&base).map_err(|error| {
-            CliError::new(format!(
-                "cannot make a directory for the session in {}: {error}",
-                base.display()
-            ))
-            .with_hint("set XDG_RUNTIME_DIR or TMPDIR to a directory that you can write")
-        })
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        Self::first(&[runtime, Some(std::env::temp_dir()), Some("/tmp".into())])
+    }
+
+    fn first(places: &[Option<PathBuf>]) -> Result<Self, CliError> {
+        let mut failures = Vec::new();
+        for base in places.iter().flatten() {
+            if !base.is_absolute() {
+                continue;
+            }
+            if base.as_os_str().len() > LONGEST_BASE {
+                failures.push(format!("{}: too long for a socket", base.display()));
+                continue;
+            }
+            match Self::new_in(base) {
+                Ok(this) => return Ok(this),
+                Err(error) => failures.push(format!("{}: {error}", base.display())),
+            }
+        }
+        Err(CliError::new(format!(
+            "cannot make a directory for the session in {}",
+            failures.join(", or in ")
+        ))
+        .with_hint("set XDG_RUNTIME_DIR or TMPDIR to a directory that you can write"))
     }
 
     fn new_in(base: &Path) -> io::Result<Self> {
@@ -122,5 +139,22 @@ mod tests {
         assert!(directory.search_path().to_str().unwrap().contains("/bin:"));
         drop(directory);
         assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_next_place_is_taken_when_one_cannot_be_used() {
+        let base = tempfile::tempdir().unwrap();
+        let long = base.path().join("x".repeat(LONGEST_BASE));
+        std::fs::create_dir(&long).unwrap();
+        let places = [
+            None,
+            Some(base.path().join("missing")),
+            Some(long),
+            Some(base.path().to_owned()),
+        ];
+        let directory = RuntimeDirectory::first(&places).unwrap();
+        assert_eq!(directory.path().parent(), Some(base.path()));
+        let error = RuntimeDirectory::first(&places[..3]).unwrap_err();
+        assert!(error.message().contains("missing: No such file"), "{error}");
     }
 }

@@ -207,7 +207,10 @@ fn globs(list: &str) -> Vec<String> {
 fn list(globals: &Globals) -> Result<u8, CliError> {
     let store = globals.store();
     let listed = store.list_clients()?;
-    let current = store.current_client()?;
+    let current = store.current_client().unwrap_or_else(|error| {
+        output::warn(&CliError::from(error).to_string());
+        None
+    });
     let mut listing = Listing {
         headings: vec!["CURRENT", "ALIAS", "ENDPOINT", "PATH"],
         empty: "No resources found.",

@@ -49,7 +49,7 @@ impl Listener {
             None => Trust::System,
         };
         let trust = (!options.tls_grpc_insecure).then_some(trust);
-        let passphrase = options.passphrase.clone().filter(|text| !text.is_empty());
+        let passphrase = passphrase(options)?;
         let dialer = Dialer::tcp(address, trust, passphrase.as_deref())
             .map_err(|error| CliError::from(error).with_code(crate::exit::USAGE))?;
         Ok(Self {
@@ -115,6 +115,17 @@ impl Listener {
             launch.variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", authority);
         }
     }
+}
+
+fn passphrase(options: &DirectArgs) -> Result<Option<String>, CliError> {
+    if options.passphrase.is_none() && options.passphrase_file.is_none() {
+        let variable = std::env::var("JMP_GRPC_PASSPHRASE").ok();
+        return Ok(variable.filter(|text| !text.is_empty()));
+    }
+    crate::jmp::run::passphrase::find(
+        options.passphrase.as_deref(),
+        options.passphrase_file.as_deref(),
+    )
 }
 
 /// Connects, waits until the exporter is ready, and runs the program.

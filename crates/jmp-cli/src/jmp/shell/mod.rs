@@ -23,10 +23,10 @@ use launch::Launch;
 
 const EXAMPLES: &str = "\
 Examples:
-  jmp shell --exporter example-local               a shell with the devices of an exporter
-  jmp shell --exporter example-local -- j power on one command; its exit code is kept
+  jmp shell --exporter example-local                  a shell with the devices of an exporter
+  jmp shell --exporter example-local -- j power on    one command; its exit code is kept
   jmp shell --exporter-config ./exporter.yaml ls -l
-  jmp shell --tls-grpc lab.example.com:1234 --passphrase secret
+  jmp shell --tls-grpc lab.example.com:1234 --passphrase-file ~/lab.secret
 
 Exit codes:
   the one of COMMAND or of the shell, 128 + N when signal N ended it;
@@ -37,22 +37,22 @@ Exit codes:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
+    /// Command to run instead of a shell, with its arguments
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+
     #[command(flatten)]
     exporter: ExporterArgs,
+
+    /// Show the exporter's own log on standard error, not only hooks and warnings
+    #[arg(long)]
+    exporter_logs: bool,
 
     #[command(flatten)]
     direct: DirectArgs,
 
     #[command(flatten)]
     remote: RemoteArgs,
-
-    /// Show the exporter's own log on standard error, not only hooks and warnings
-    #[arg(long)]
-    exporter_logs: bool,
-
-    /// Command to run instead of a shell, with its arguments
-    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
 }
 
 /// Options for an exporter that listens for its clients itself.
@@ -71,9 +71,13 @@ struct DirectArgs {
     #[arg(long, requires = "tls_grpc", value_name = "FILE")]
     tls_ca: Option<PathBuf>,
 
-    /// The listener's passphrase
-    #[arg(long, env = "JMP_GRPC_PASSPHRASE", hide_env_values = true)]
+    /// The listener's passphrase; better in the variable JMP_GRPC_PASSPHRASE, which others cannot see
+    #[arg(long)]
     passphrase: Option<String>,
+
+    /// File that holds the passphrase; blanks around it do not count
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase")]
+    passphrase_file: Option<PathBuf>,
 }
 
 /// Options for an exporter that is leased from a controller.
