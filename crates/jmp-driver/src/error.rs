@@ -50,7 +50,7 @@ pub struct Error {
     /// client unchanged.
     code: Option<Code>,
     /// Set by what carries calls to another process, for messages to people.
-    call: Option<FailedCall>,
+    call: Option<Box<FailedCall>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -136,16 +136,18 @@ impl Error {
 
     /// Notes which call failed, unless an inner one is noted already.
     pub fn in_call(mut self, rpc: &'static str, method: &str) -> Self {
-        self.call.get_or_insert_with(|| FailedCall {
-            rpc,
-            method: method.to_owned(),
+        self.call.get_or_insert_with(|| {
+            Box::new(FailedCall {
+                rpc,
+                method: method.to_owned(),
+            })
         });
         self
     }
 
     /// The call that failed, if another process answered it.
     pub fn call(&self) -> Option<&FailedCall> {
-        self.call.as_ref()
+        self.call.as_deref()
     }
 
     /// What kind of error this is.
