@@ -6,7 +6,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use jmp_driver::Result;
 use jmp_driver::command::{
-    Argument, ClientType, Command, Commands, DeviceInfo, Invocation, ValueKind,
+    Argument, ClientType, Command, Commands, DeviceInfo, Invocation, OutputFormat, ValueKind,
 };
 use jmp_interfaces::power::{PowerClient, PowerReading, VirtualPowerClient};
 
@@ -125,7 +125,7 @@ async fn read_action(invocation: Invocation) -> Result<u8> {
     loop {
         let mut readings = client.read().await?;
         while let Some(reading) = readings.next().await {
-            print(reading?);
+            print(reading?, invocation.output);
         }
         pass += 1;
         if pass == count {
@@ -135,11 +135,34 @@ async fn read_action(invocation: Invocation) -> Result<u8> {
     }
 }
 
-fn print(reading: PowerReading) {
-    println!(
-        "voltage={:?} V  current={:?} A  apparent_power={:?} VA",
-        reading.voltage,
-        reading.current,
-        reading.apparent_power()
-    );
+/// One line for each reading, also as JSON; YAML has a document for each.
+fn print(reading: PowerReading, format: OutputFormat) {
+    let PowerReading { voltage, current } = reading;
+    let power = reading.apparent_power();
+    match format {
+        OutputFormat::Json => println!(
+            "{{\"voltage\":{},\"current\":{},\"apparent_power\":{}}}",
+            number(voltage),
+            number(current),
+            number(power)
+        ),
+        OutputFormat::Yaml => println!(
+            "---\nvoltage: {}\ncurrent: {}\napparent_power: {}",
+            number(voltage),
+            number(current),
+            number(power)
+        ),
+        OutputFormat::Text | OutputFormat::Name => {
+            println!("voltage={voltage:?} V  current={current:?} A  apparent_power={power:?} VA");
+        }
+    }
+}
+
+/// JSON has no number for a measurement that failed.
+fn number(value: f64) -> String {
+    if value.is_finite() {
+        format!("{value:?}")
+    } else {
+        "null".to_owned()
+    }
 }

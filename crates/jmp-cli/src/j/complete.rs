@@ -192,7 +192,13 @@ async fn candidates(words: &[String], typed: &str) -> Option<Vec<Candidate>> {
     let client = Client::connect(Dialer::from_environment().ok()?)
         .await
         .ok()?;
-    let place = line::walk(client.root(), words).ok()?;
+    // An option without its value yet; the walk would miss the value.
+    let open = matches!(
+        words.last().map(String::as_str),
+        Some("-o" | "--output" | "--log-level")
+    );
+    let finished = &words[..words.len() - usize::from(open)];
+    let place = line::walk(client.root(), finished).ok()?;
     let device = place.device;
     let offer = Offer::of(&client, device).await.ok();
     let mut rest = &words[place.used..];
@@ -204,7 +210,13 @@ async fn candidates(words: &[String], typed: &str) -> Option<Vec<Candidate>> {
     {
         of_command(command, rest, typed, &mut all);
     } else {
-        rest = &rest[Options::default().take(rest).ok()?..];
+        let options = &finished[place.used..];
+        let taken = Options::default().take(options).ok()?;
+        rest = if taken == options.len() {
+            &[]
+        } else {
+            &rest[taken..]
+        };
         let command = |name: &String| offer.as_ref().and_then(|offer| offer.find(name));
         match rest.split_first() {
             None => of_group(device, offer.as_ref(), words.last(), typed, &mut all),
@@ -259,6 +271,7 @@ fn of_group(
         let about = offer::command_about(device, command);
         all.push(plain(command.name.to_string(), about));
     }
+    all.sort_by(|left, right| left.value.cmp(&right.value));
     if device.path().is_empty() {
         for (name, about) in SESSION_COMMANDS {
             all.push(plain(name, about));

@@ -106,7 +106,7 @@ impl Leaf<'_> {
         if !self.command.examples.is_empty() {
             let group = self.program.strip_suffix(self.command.name.as_ref());
             let group = group.map_or(self.program.as_str(), str::trim_end);
-            let mut text = "\nExamples:\n".to_owned();
+            let mut text = "Examples:\n".to_owned();
             for example in &self.command.examples {
                 text.push_str(&format!("  {group} {example}\n"));
             }

@@ -118,3 +118,65 @@ impl Offer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use jmp_driver::handle::Target;
+    use jmp_driver::{ByteStream, DriverHandle, Error, ResourceHandle, Result, ValueStream};
+    use prost_types::Value;
+
+    use super::super::leaf::Leaf;
+    use super::*;
+
+    /// A device that cannot be asked.
+    struct Absent;
+
+    #[async_trait]
+    impl Target for Absent {
+        async fn call(&self, _: &str, _: Vec<Value>) -> Result<Value> {
+            Err(Error::timeout("absent"))
+        }
+
+        async fn streaming_call(&self, _: &str, _: Vec<Value>) -> Result<ValueStream> {
+            Err(Error::timeout("absent"))
+        }
+
+        async fn open_stream(&self, _: &str) -> Result<ByteStream> {
+            Err(Error::timeout("absent"))
+        }
+
+        async fn open_resource(&self, _: Option<&str>) -> Result<(ResourceHandle, ByteStream)> {
+            Err(Error::timeout("absent"))
+        }
+    }
+
+    /// Contradictions, such as two options with one letter, are found by the parser itself.
+    #[tokio::test]
+    async fn commands_of_all_client_types_make_sound_parsers() {
+        let mut count = 0;
+        for client in clients().types() {
+            let info = DeviceInfo {
+                path: "device".into(),
+                handle: DriverHandle::new(Absent),
+                labels: Default::default(),
+            };
+            // Those that ask the device have nothing to check here.
+            let commands = match (client.commands)(info).await {
+                Ok(Commands::Group(commands)) => commands,
+                Ok(Commands::Single(command)) => vec![*command],
+                Err(_) => continue,
+            };
+            for command in &commands {
+                let leaf = Leaf {
+                    program: format!("j device {}", command.name),
+                    about: command.about.to_string(),
+                    command,
+                };
+                leaf.parser().debug_assert();
+                count += 1;
+            }
+        }
+        assert!(count >= 8, "{count} commands");
+    }
+}
