@@ -341,9 +341,9 @@ impl Scene {
         self.notes.borrow_mut().console = lines;
     }
 
-    /// What goes on, as long as the step runs.
-    pub fn show(&self, line: String) {
-        self.bar.set_message(line);
+    /// Where to say what goes on, as long as the step runs.
+    pub fn bar(&self) -> ProgressBar {
+        self.bar.clone()
     }
 
     /// A bar for the rest of the step; the answer moves it.

@@ -1,9 +1,11 @@
 //! The story itself: what a client does with a board, from an image to a login.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::{SinkExt, StreamExt};
+use futures::StreamExt;
+use indicatif::ProgressBar;
+use jmp_client::console::{Console, ConsoleError, Pattern};
 use jmp_client::{AllowList, ByteStream, Client, Device, Dialer};
 use jmp_interfaces::power::{PowerClient, PowerReading};
 use jmp_interfaces::resource::{Source, TransferOptions, upload};
@@ -24,14 +26,18 @@ const LONG: Duration = Duration::from_secs(10);
 /// A step that moves a large file.
 const TRANSFER: Duration = Duration::from_secs(120);
 
+/// How long the board may be silent about what is waited for, less than its step may take.
+const PATIENCE: Duration = Duration::from_secs(9);
+
 const UBOOT_PROMPT: &str = "=> ";
 const SHELL_PROMPT: &str = ":~# ";
 /// What the board says when it will not come up.
-const TROUBLE: [&str; 4] = [
+const TROUBLE: [&str; 5] = [
+    "no boot device",
+    "### ERROR ###",
     "Bad Data Hash",
     "ERROR: can't get kernel image",
     "Kernel panic",
-    "DRAM: training ... failed",
 ];
 
 /// A step that did not work.
@@ -45,16 +51,17 @@ pub struct Failure {
     pub hint: Option<String>,
 }
 
-/// The serial console, as a person at it would use it.
-struct Console {
-    stream: ByteStream,
-    /// Everything it said.
-    text: String,
-    /// How much of it was waited for already.
-    matched: usize,
+/// The serial console and everything it said.
+struct Serial {
+    console: Console,
+    said: Arc<Said>,
     /// How much of it was shown already.
     shown: usize,
 }
+
+/// What the console said, whoever waited for it, and where its last line is shown.
+#[derive(Default)]
+struct Said(Mutex<(String, Option<ProgressBar>)>);
 
 /// The clients of the board's parts.
 struct Board {
@@ -98,7 +105,7 @@ pub async fn tell(
     let mut console = switch_on(narrator, &board).await?;
     let told = use_console(narrator, &image, &mut console).await;
     if told.is_err() {
-        narrator.transcript(&console.text)?;
+        narrator.transcript(&console.said.text())?;
         return told;
     }
     measure(narrator, &board).await?;
@@ -241,7 +248,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-async fn switch_on(narrator: &mut Narrator, board: &Board) -> Result<Console, Failure> {
+async fn switch_on(narrator: &mut Narrator, board: &Board) -> Result<Serial, Failure> {
     let step = ("storage-to-dut", "Switch the storage to the board (DUT)");
     narrator
         .step(step, SHORT, async |_| Ok(board.storage.dut().await?))
@@ -249,7 +256,7 @@ async fn switch_on(narrator: &mut Narrator, board: &Board) -> Result<Console, Fa
     let step = ("power-on", "Power on");
     narrator
         .step(step, SHORT, async |_| {
-            let console = Console::new(board.serial.connect().await?);
+            let console = Serial::new(board.serial.connect().await?);
             board.power.on().await?;
             Ok(console)
         })
@@ -259,7 +266,7 @@ async fn switch_on(narrator: &mut Narrator, board: &Board) -> Result<Console, Fa
 async fn use_console(
     narrator: &mut Narrator,
     image: &Image,
-    console: &mut Console,
+    console: &mut Serial,
 ) -> Result<(), Failure> {
     narrator
         .step(("stop-u-boot", "Stop U-Boot"), LONG, async |scene| {
@@ -275,7 +282,7 @@ async fn use_console(
         .await?;
     let step = ("set-variable", "Set a variable");
     narrator
-        .step(step, SHORT, async |scene| {
+        .step(step, LONG, async |scene| {
             console
                 .send("setenv bootargs ${bootargs} story=demo\r")
                 .await?;
@@ -307,7 +314,7 @@ async fn use_console(
         .await?;
     let step = ("log-in", "Log in on the serial console");
     narrator
-        .step(step, SHORT, async |scene| {
+        .step(step, LONG, async |scene| {
             console.send("root\r").await?;
             console.wait(scene, SHELL_PROMPT).await?;
             console.quote(scene, &["root", ":~#"]);
@@ -315,7 +322,7 @@ async fn use_console(
         })
         .await?;
     narrator
-        .step(("run-command", "Run a command"), SHORT, async |scene| {
+        .step(("run-command", "Run a command"), LONG, async |scene| {
             console.send("cat /etc/os-release /proc/cmdline\r").await?;
             if let Some(version) = &image.version {
                 console.wait(scene, version).await?;
@@ -366,58 +373,84 @@ async fn read(board: &Board) -> Result<PowerReading, CliError> {
     Ok(reading.ok_or_else(|| CliError::new("the power driver measured nothing"))??)
 }
 
-// === impl Console ===
+// === impl Said ===
 
-impl Console {
+impl Said {
+    fn lock(&self) -> MutexGuard<'_, (String, Option<ProgressBar>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn text(&self) -> String {
+        self.lock().0.clone()
+    }
+
+    fn add(&self, bytes: &[u8]) {
+        let mut said = self.lock();
+        said.0.push_str(&String::from_utf8_lossy(bytes));
+        if let Some(bar) = &said.1 {
+            bar.set_message(last_line(&said.0));
+        }
+    }
+}
+
+// === impl Serial ===
+
+impl Serial {
     fn new(stream: ByteStream) -> Self {
+        let said = Arc::new(Said::default());
+        let heard = Arc::clone(&said);
+        let reader = stream.reader.inspect(move |chunk| {
+            if let Ok(bytes) = chunk {
+                heard.add(bytes);
+            }
+        });
+        let stream = ByteStream::new(reader, stream.writer);
         Self {
-            stream,
-            text: String::new(),
-            matched: 0,
+            console: Console::new(stream),
+            said,
             shown: 0,
         }
     }
 
-    async fn send(&mut self, text: &str) -> Result<(), CliError> {
-        let bytes = text.as_bytes().to_vec().into();
-        self.stream.writer.send(bytes).await?;
-        Ok(())
+    async fn send(&mut self, text: &'static str) -> Result<(), CliError> {
+        self.console.send(text).await.map_err(explain)
     }
 
     /// Waits until the console says `wanted`, or something that means it never will.
     async fn wait(&mut self, scene: &Scene, wanted: &str) -> Result<(), CliError> {
-        let limit = LONG.saturating_sub(Duration::from_secs(1));
-        let waited = tokio::time::timeout(limit, self.wait_for_ever(scene, wanted)).await;
-        waited.unwrap_or_else(|_| {
-            Err(CliError::new(format!(
+        self.said.lock().1 = Some(scene.bar());
+        let patterns: Vec<_> = std::iter::once(wanted)
+            .chain(TROUBLE)
+            .map(Pattern::from)
+            .collect();
+        match self.console.expect_any(&patterns, PATIENCE).await {
+            Ok((0, _)) => Ok(()),
+            Ok((_, trouble)) => Err(CliError::new(format!(
+                "the board said `{}`",
+                trouble.text()
+            ))),
+            Err(ConsoleError::Timeout { .. }) => Err(CliError::new(format!(
                 "the console did not say `{}` within {} s",
                 wanted.trim(),
-                limit.as_secs()
-            )))
-        })
-    }
-
-    async fn wait_for_ever(&mut self, scene: &Scene, wanted: &str) -> Result<(), CliError> {
-        loop {
-            let new = &self.text[self.matched..];
-            if let Some(position) = new.find(wanted) {
-                self.matched += position + wanted.len();
-                return Ok(());
-            }
-            if let Some(trouble) = TROUBLE.iter().find(|trouble| new.contains(**trouble)) {
-                return Err(CliError::new(format!("the board said `{trouble}`")));
-            }
-            let Some(chunk) = self.stream.reader.next().await else {
-                return Err(CliError::new("the console ended"));
-            };
-            self.text.push_str(&String::from_utf8_lossy(&chunk?));
-            scene.show(last_line(&self.text));
+                PATIENCE.as_secs()
+            ))),
+            Err(error) => Err(explain(error)),
         }
     }
 
     /// Shows the lines with one of `words` in them that were said since the last time.
     fn quote(&mut self, scene: &Scene, words: &[&str]) {
-        scene.quote(excerpt(&self.text[self.shown..], words));
-        self.shown = self.text.len();
+        let text = self.said.text();
+        scene.quote(excerpt(&text[self.shown..], words));
+        self.shown = text.len();
     }
+}
+
+/// The reason alone: the story shows the transcript itself.
+fn explain(error: ConsoleError) -> CliError {
+    CliError::new(match error {
+        ConsoleError::Ended { .. } => "the console ended".to_owned(),
+        ConsoleError::Lost { source, .. } => format!("the console was lost: {source}"),
+        other => other.to_string(),
+    })
 }
