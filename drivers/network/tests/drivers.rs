@@ -118,6 +118,21 @@ mod vsock {
         Ok(listener)
     }
 
+    /// Without loopback the kernel refuses, with it there is no listener.
+    #[tokio::test]
+    async fn a_vsock_service_that_is_down_fails_the_stream() {
+        let config = json!({"cid": VMADDR_CID_LOCAL, "port": 4_000_000_001_u32});
+        let fixture = Fixture::new(&[("vsock", "VsockNetwork", config)]).await;
+        let opened = fixture.device("vsock").open_stream("connect").await;
+        let error = opened.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Connection);
+        let message = error.message();
+        assert!(
+            message.starts_with("connecting to vsock:1:4000000001: "),
+            "{message}"
+        );
+    }
+
     #[tokio::test]
     async fn vsock_behaves() {
         let listener = match loopback().await {
