@@ -24,6 +24,8 @@ async fn main() -> ExitCode {
 
 async fn serve(socket: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
     let mut registry = Registry::new();
+    // For the group around the lamp.
+    driver_composite::register(&mut registry);
     example_lamp::register(&mut registry);
     let lamp = NodeSpec::Driver {
         type_name: "example_lamp.driver.MockLamp".into(),

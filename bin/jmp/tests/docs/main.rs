@@ -1,10 +1,13 @@
 //! The documentation against the code: links lead somewhere, quoted code is code that is built
-//! and tested, configuration examples load, and `docs/drivers.md` is what the drivers say.
+//! and tested, configuration examples load, command lines are understood, environment variables
+//! are explained, and `docs/drivers.md` is what the drivers say.
 
+mod commands;
 mod examples;
 mod links;
 mod markdown;
 mod reference;
+mod variables;
 
 use std::path::{Path, PathBuf};
 
@@ -33,6 +36,22 @@ fn quoted_code_is_in_the_files_it_is_said_to_be_from() {
 fn configuration_examples_load() {
     let problems = examples::configurations(&root());
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn command_lines_are_understood() {
+    let problems = commands::refused(&root());
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn environment_variables_are_explained() {
+    let missing = variables::undocumented(&root());
+    assert!(
+        missing.is_empty(),
+        "docs/configuration.md has no {}",
+        missing.join(", ")
+    );
 }
 
 /// `JMP_UPDATE_DOCS=1` writes the file instead of comparing it.
