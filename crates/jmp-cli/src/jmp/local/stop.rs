@@ -3,9 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::process::{Pid, Signal};
 
 use crate::error::CliError;
 use crate::session_record::{LocalRecords, LocalSession};
@@ -69,40 +67,91 @@ fn remove_directory(session: &LocalSession) {
     }
 }
 
-/// A process that cannot be taken for a later one with its number.
-struct Process(AsyncFd<std::os::fd::OwnedFd>);
+#[cfg(target_os = "linux")]
+use descriptor::Process;
+#[cfg(not(target_os = "linux"))]
+use number::Process;
 
-// === impl Process ===
+/// A process by a descriptor, which cannot be taken for a later process with its number.
+#[cfg(target_os = "linux")]
+mod descriptor {
+    use std::os::fd::OwnedFd;
 
-impl Process {
-    /// The process of a session, `None` if it has ended.
-    fn open(session: &LocalSession) -> io::Result<Option<Self>> {
-        let pid = i32::try_from(session.pid).ok().and_then(Pid::from_raw);
-        let Some(pid) = pid else { return Ok(None) };
-        match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
-            // Checked once the descriptor is there: from now on it means this process only.
-            Ok(descriptor) if session.is_alive() => {
-                #[expect(
-                    deprecated,
-                    reason = "its hazard is a type that gives its descriptor away; OwnedFd does not"
-                )]
-                let descriptor = AsyncFd::with_interest(descriptor, Interest::READABLE)?;
-                Ok(Some(Self(descriptor)))
+    use rustix::process::PidfdFlags;
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+
+    use super::*;
+
+    pub struct Process(AsyncFd<OwnedFd>);
+
+    // === impl Process ===
+
+    impl Process {
+        /// The process of a session, `None` if it has ended.
+        pub fn open(session: &LocalSession) -> io::Result<Option<Self>> {
+            let pid = i32::try_from(session.pid).ok().and_then(Pid::from_raw);
+            let Some(pid) = pid else { return Ok(None) };
+            match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
+                // Checked once the descriptor is there: from now on it means this process only.
+                Ok(descriptor) if session.is_alive() => {
+                    #[expect(
+                        deprecated,
+                        reason = "its hazard is a type that gives its descriptor away; OwnedFd does not"
+                    )]
+                    let descriptor = AsyncFd::with_interest(descriptor, Interest::READABLE)?;
+                    Ok(Some(Self(descriptor)))
+                }
+                Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(None),
+                Err(error) => Err(error.into()),
             }
-            Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(None),
-            Err(error) => Err(error.into()),
+        }
+
+        pub fn signal(&self, signal: Signal) -> io::Result<()> {
+            match rustix::process::pidfd_send_signal(self.0.get_ref(), signal) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        }
+
+        /// Waits for its end.
+        pub async fn gone(&self) -> io::Result<()> {
+            self.0.readable().await.map(|_| ())
         }
     }
+}
 
-    fn signal(&self, signal: Signal) -> io::Result<()> {
-        match rustix::process::pidfd_send_signal(self.0.get_ref(), signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(error.into()),
+/// A process by its number, for systems without descriptors of processes.
+#[cfg(not(target_os = "linux"))]
+mod number {
+    use super::*;
+
+    pub struct Process(LocalSession, Pid);
+
+    // === impl Process ===
+
+    impl Process {
+        /// The process of a session, `None` if it has ended.
+        pub fn open(session: &LocalSession) -> io::Result<Option<Self>> {
+            let pid = i32::try_from(session.pid).ok().and_then(Pid::from_raw);
+            Ok(pid
+                .filter(|_| session.is_alive())
+                .map(|pid| Self(session.clone(), pid)))
         }
-    }
 
-    /// Waits for its end.
-    async fn gone(&self) -> io::Result<()> {
-        self.0.readable().await.map(|_| ())
+        pub fn signal(&self, signal: Signal) -> io::Result<()> {
+            match rustix::process::kill_process(self.1, signal) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        }
+
+        /// Waits for its end; there is no event for that of a stranger.
+        pub async fn gone(&self) -> io::Result<()> {
+            while self.0.is_alive() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        }
     }
 }
