@@ -44,6 +44,17 @@ impl Created {
         self.paths().remove(&normalize(path));
     }
 
+    /// Forgets a path and everything below it.
+    pub fn forget_all(&self, path: &str) {
+        let path = normalize(path);
+        self.paths().retain(|made| {
+            let below = made
+                .strip_prefix(&path)
+                .is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with('/'));
+            !below
+        });
+    }
+
     /// All paths in order.
     pub fn list(&self) -> Vec<String> {
         self.paths().iter().cloned().collect()
@@ -104,6 +115,18 @@ mod tests {
         ] {
             assert_eq!(normalize(path), normalized, "{path}");
         }
+    }
+
+    #[test]
+    fn a_directory_is_forgotten_with_what_is_below() {
+        let created = Created::default();
+        for path in ["a/b", "a/b/c", "a/bc", "d"] {
+            created.add(path);
+        }
+        created.forget_all("a/b/");
+        assert_eq!(created.list(), ["a/bc", "d"]);
+        created.forget_all("/");
+        assert!(created.list().is_empty());
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl Opendal for OpendalDriver {
     async fn remove_all(&self, path: String) -> Result<()> {
         let removal = self.operator.delete_with(&path).recursive(true);
         removal.await.map_err(failed)?;
-        self.created.forget(&path);
+        self.created.forget_all(&path);
         Ok(())
     }
 

@@ -119,16 +119,32 @@ impl StorageMux for MockStorageMux {
 
     async fn write(&self, source: Resource) -> Result<()> {
         let card = self.card.lock().await;
-        card.set_len(0)?;
-        (&*card).seek(SeekFrom::Start(0))?;
-        source.save(card.try_clone()?).await.map(drop)
+        let start = at_start(&card, true).await?;
+        source.save(start).await.map(drop)
     }
 
     async fn read(&self, target: Resource) -> Result<()> {
         let card = self.card.lock().await;
-        (&*card).seek(SeekFrom::Start(0))?;
-        target.send(card.try_clone()?).await.map(drop)
+        let start = at_start(&card, false).await?;
+        target.send(start).await.map(drop)
     }
+}
+
+/// The card from its start, emptied first if it is to be written. Emptying a large file takes
+/// long enough to be done elsewhere.
+async fn at_start(card: &File, empty: bool) -> Result<File> {
+    let mut card = card.try_clone()?;
+    let prepared = tokio::task::spawn_blocking(move || {
+        if empty {
+            card.set_len(0)?;
+        }
+        card.seek(SeekFrom::Start(0))?;
+        Ok::<_, std::io::Error>(card)
+    });
+    let card = prepared
+        .await
+        .map_err(|error| Error::other(error.to_string()))?;
+    Ok(card?)
 }
 
 impl Driver for MockStorageMux {

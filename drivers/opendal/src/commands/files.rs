@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use jmp_driver::command::{
-    Argument, ClientType, Command, Commands, DeviceInfo, Invocation, ValueKind,
+    Argument, ClientType, Command, Commands, DeviceInfo, Invocation, OutputFormat, ValueKind,
 };
 use jmp_driver::{ByteStream, Error, Result};
 use jmp_interfaces::opendal::{HashAlgorithm, Metadata, OpendalClient, PresignedRequest};
@@ -46,11 +46,22 @@ fn text(invocation: &Invocation, name: &str) -> Result<String> {
     invocation.given.required(name).map(str::to_owned)
 }
 
+/// Data that is JSON whatever the format: it is what was promised as text, and YAML as well.
 fn print_json(value: &impl serde::Serialize) -> Result<u8> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Error::other(format!("the answer cannot be shown: {error}")))?;
     println!("{text}");
     Ok(0)
+}
+
+/// One entry a line, as it comes in: as it is, as a JSON string, or as an item of a YAML list.
+fn print_entry(entry: &str, format: OutputFormat) {
+    match format {
+        OutputFormat::Text | OutputFormat::Name => println!("{entry}"),
+        OutputFormat::Json => println!("{}", json!(entry)),
+        // A JSON string is a YAML string.
+        OutputFormat::Yaml => println!("- {}", json!(entry)),
+    }
 }
 
 // === data ===
@@ -219,7 +230,7 @@ fn list() -> Command {
         |invocation: Invocation| async move {
             let mut entries = client(&invocation).list(text(&invocation, "path")?).await?;
             while let Some(entry) = entries.next().await {
-                println!("{}", entry?);
+                print_entry(&entry?, invocation.output);
             }
             Ok(0)
         },
@@ -234,7 +245,7 @@ fn scan() -> Command {
         |invocation: Invocation| async move {
             let mut entries = client(&invocation).scan(text(&invocation, "path")?).await?;
             while let Some(entry) = entries.next().await {
-                println!("{}", entry?);
+                print_entry(&entry?, invocation.output);
             }
             Ok(0)
         },
