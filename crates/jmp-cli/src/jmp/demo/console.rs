@@ -38,11 +38,9 @@ pub fn last_line(text: &str) -> String {
         .nth(400)
         .map_or(0, |(position, _)| position);
     let text = visible(&text[tail..]);
-    let last = text.lines().rev().map(str::trim_end);
-    last.filter(|line| !line.is_empty())
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    let mut lines = text.lines().rev().map(str::trim_end);
+    let last = lines.find(|line| !line.is_empty());
+    last.unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

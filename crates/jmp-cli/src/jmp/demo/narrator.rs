@@ -306,14 +306,16 @@ fn round(seconds: f64) -> f64 {
 
 impl Scene {
     fn new(live: bool, colours: bool, number: usize, title: &str) -> Self {
-        let bar = if live {
-            ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout())
+        let target = if live {
+            ProgressDrawTarget::stdout()
         } else {
-            ProgressBar::hidden()
+            ProgressDrawTarget::hidden()
         };
         let strong = paint(colours, Tone::Strong, title);
-        bar.set_prefix(format!("{number:>2} {strong}"));
-        bar.set_style(style(" {spinner} {prefix}  {wide_msg}"));
+        // Complete before it is drawn for the first time.
+        let bar = ProgressBar::with_draw_target(None, target)
+            .with_style(style(" {spinner} {prefix}  {wide_msg}"))
+            .with_prefix(format!("{number:>2} {strong}"));
         if live {
             bar.enable_steady_tick(TICK);
         }
@@ -350,7 +352,7 @@ impl Scene {
     pub fn progress(&self, total: u64) -> impl Fn(u64) + Send + Sync + 'static {
         self.bar.set_length(total);
         self.bar.set_style(style(
-            " {spinner} {prefix}  {bar:30} {binary_bytes:>10} of {binary_total_bytes}  {binary_bytes_per_sec}",
+            " {spinner} {prefix}  {wide_bar} {binary_bytes:>10} {binary_bytes_per_sec:>12}",
         ));
         let bar = self.bar.clone();
         move |done| bar.set_position(done)

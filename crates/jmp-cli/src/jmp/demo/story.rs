@@ -233,7 +233,8 @@ async fn write_image(
             .await?;
             let rate = image.length as f64 / started.elapsed().as_secs_f64().max(1e-3);
             scene.tell(format!(
-                "{} at {:.0} MiB/s",
+                "{} {} at {:.0} MiB/s",
+                "━".repeat(30),
                 mebibytes(image.length),
                 rate / f64::from(1 << 20)
             ));
