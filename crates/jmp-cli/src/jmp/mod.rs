@@ -69,7 +69,7 @@ pub struct Cli {
 enum Command {
     Demo(demo::Args),
     #[command(visible_aliases = ["sh", "s"])]
-    Shell(shell::Args),
+    Shell(Box<shell::Args>),
     Run(run::Args),
     Local(local::Args),
     Info(info::Args),
@@ -92,7 +92,7 @@ enum Command {
 fn dispatch(command: Command, globals: &Globals) -> Result<u8, CliError> {
     match command {
         Command::Demo(arguments) => wait(demo::run(arguments, globals)),
-        Command::Shell(arguments) => wait(shell::run(arguments, globals)),
+        Command::Shell(arguments) => wait(shell::run(*arguments, globals)),
         Command::Run(arguments) => wait(run::run(arguments, globals)),
         Command::Local(arguments) => wait(local::run(arguments, globals)),
         Command::Info(_) => info::run(globals),
