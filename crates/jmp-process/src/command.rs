@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::pipe::PipeFlags;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
@@ -446,9 +445,10 @@ fn input(stdin: Stdio) -> io::Result<(Theirs, Option<ChildStdin>)> {
         Stdio::Inherit => (Theirs::Stdin, None),
         Stdio::Descriptor(descriptor) => (Theirs::Descriptor(descriptor), None),
         Stdio::Piped => {
-            let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-            let write = pipe::Sender::from_owned_fd(write)?;
-            (Theirs::Descriptor(read), Some(write))
+            // Closed on exec, on every platform.
+            let (read, write) = io::pipe()?;
+            let write = pipe::Sender::from_owned_fd(write.into())?;
+            (Theirs::Descriptor(read.into()), Some(write))
         }
     })
 }
@@ -459,9 +459,9 @@ fn output(stdio: Stdio, inherited: Theirs) -> io::Result<(Theirs, Option<pipe::R
         Stdio::Inherit => (inherited, None),
         Stdio::Descriptor(descriptor) => (Theirs::Descriptor(descriptor), None),
         Stdio::Piped => {
-            let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-            let read = pipe::Receiver::from_owned_fd(read)?;
-            (Theirs::Descriptor(write), Some(read))
+            let (read, write) = io::pipe()?;
+            let read = pipe::Receiver::from_owned_fd(read.into())?;
+            (Theirs::Descriptor(write.into()), Some(read))
         }
     })
 }
