@@ -14,7 +14,8 @@ use jmp_exporter::{Session, SessionOptions};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-const USAGE: &str = "usage: jmp-bench-client call|echo64|echo64k|oneway|transfer|sessions|leases COUNT";
+const USAGE: &str =
+    "usage: jmp-bench-client call|echo64|echo64k|oneway|transfer|sessions|leases COUNT";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

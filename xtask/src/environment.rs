@@ -26,9 +26,19 @@ pub fn target() -> PathBuf {
     }
 }
 
+/// The environment with the released packages; may not exist before `setup`.
+pub fn interop_environment() -> PathBuf {
+    target().join("interop-venv")
+}
+
+/// The environment with an S3 server; may not exist before `setup`.
+pub fn s3_environment() -> PathBuf {
+    target().join("s3-venv")
+}
+
 /// The Python of the interop environment; may not exist before `setup`.
 pub fn interop_python() -> PathBuf {
-    target().join("interop-venv/bin/python")
+    interop_environment().join("bin/python")
 }
 
 /// The program `jmp` of one build profile.

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::environment::{captured, interop_python, program, root, target};
+use crate::environment::{
+    captured, interop_environment, interop_python, program, root, s3_environment,
+};
 use crate::{Outcome, steps};
 
 /// Debian packages and the program whose presence shows that one is installed.
@@ -16,7 +18,13 @@ const PACKAGES: &[(&str, &str)] = &[
     ("openssh-server", "sshd"),
     ("socat", "socat"),
     ("ser2net", "ser2net"),
+    ("dbus-bin", "dbus-send"),
     ("dbus-daemon", "dbus-daemon"),
+    ("systemd", "busctl"),
+    ("gzip", "gzip"),
+    ("bzip2", "bzip2"),
+    ("xz-utils", "xz"),
+    ("zstd", "zstd"),
 ];
 
 /// Installs missing packages and the Python environment; returns the environment's Python.
@@ -30,7 +38,9 @@ pub fn run() -> Outcome<PathBuf> {
         .map(|(package, _)| *package)
         .collect();
     install(&missing)?;
-    python_environment()
+    python_environment(&interop_environment(), "requirements.txt")?;
+    python_environment(&s3_environment(), "s3-requirements.txt")?;
+    Ok(interop_python())
 }
 
 fn install(packages: &[&str]) -> Outcome {
@@ -77,16 +87,15 @@ fn base_python() -> Outcome<String> {
         })
 }
 
-/// Creates the environment unless the stamp says that it holds exactly these requirements.
-fn python_environment() -> Outcome<PathBuf> {
-    let requirements = root().join("tests/interop/requirements.txt");
+/// Creates an environment unless its stamp says that it holds exactly these requirements.
+fn python_environment(folder: &Path, requirements: &str) -> Outcome {
+    let requirements = root().join("tests/interop").join(requirements);
     let wanted = fs::read_to_string(&requirements)
         .map_err(|error| format!("cannot read {}: {error}", requirements.display()))?;
-    let folder = target().join("interop-venv");
     let stamp = folder.join("requirements.stamp");
-    let python = interop_python();
-    if python.exists() && fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(python);
+    let made = folder.join("bin/python").exists();
+    if made && fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
     }
     println!(
         "setup: Python environment in {} (about a minute)",
@@ -96,10 +105,8 @@ fn python_environment() -> Outcome<PathBuf> {
     if captured(Command::new(&base).args(["-c", "import venv, ensurepip"])).is_err() {
         install(&["python3-venv"])?;
     }
-    create(&base, &folder, &requirements)?;
-    fs::write(&stamp, wanted)
-        .map_err(|error| format!("cannot write {}: {error}", stamp.display()))?;
-    Ok(python)
+    create(&base, folder, &requirements)?;
+    fs::write(&stamp, wanted).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
 }
 
 fn create(base: &str, folder: &Path, requirements: &Path) -> Outcome {

@@ -78,6 +78,10 @@ fn tests(steps: &mut Steps, release: bool) {
     };
     command.env("JMP_TEST_JMP", jmp(release));
     command.env("JMP_TEST_PYTHON", crate::environment::interop_python());
+    command.env(
+        "JMP_TEST_S3_PYTHON",
+        crate::environment::s3_environment().join("bin/python"),
+    );
     steps.command(
         if nextest {
             "unit and integration tests (nextest)"

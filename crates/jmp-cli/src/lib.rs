@@ -8,8 +8,8 @@ pub mod error;
 pub mod exit;
 pub mod j;
 pub mod jmp;
-pub mod session_record;
 pub mod output;
+pub mod session_record;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -39,9 +39,6 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// What to do with keys in `config` that [`Driver::Config`] does not have.
     const UNKNOWN_KEYS: UnknownKeys = UnknownKeys::Refuse;
 
-    /// Shown by `jmp driver list`.
-    const LISTED: bool = true;
-
     /// The `config` of the driver. Doc comments of the fields are the reference manual.
     type Config: DeserializeOwned + JsonSchema + Send;
 

@@ -46,8 +46,6 @@ pub struct DriverEntry {
     pub types: &'static [&'static str],
     /// One line for lists.
     pub summary: &'static str,
-    /// Shown by `jmp driver list`.
-    pub listed: bool,
     /// Schema of its `config`.
     pub schema: fn() -> Schema,
     /// Its interfaces.
@@ -63,7 +61,6 @@ impl DriverEntry {
         Self {
             types: T::TYPES,
             summary: T::SUMMARY,
-            listed: T::LISTED,
             schema: || schemars::schema_for!(T::Config),
             interfaces: || {
                 T::interfaces()

@@ -70,11 +70,17 @@ pub enum ResourceHandle {
 pub fn fuzz_request(data: &[u8]) {
     if let Ok(request) = serde_json::from_slice::<StreamRequest>(data) {
         let text = serde_json::to_vec(&request).unwrap_or_default();
-        assert_eq!(serde_json::from_slice::<StreamRequest>(&text).ok(), Some(request));
+        assert_eq!(
+            serde_json::from_slice::<StreamRequest>(&text).ok(),
+            Some(request)
+        );
     }
     if let Ok(handle) = serde_json::from_slice::<ResourceHandle>(data) {
         let text = serde_json::to_vec(&handle).unwrap_or_default();
-        assert_eq!(serde_json::from_slice::<ResourceHandle>(&text).ok(), Some(handle));
+        assert_eq!(
+            serde_json::from_slice::<ResourceHandle>(&text).ok(),
+            Some(handle)
+        );
     }
 }
 

@@ -157,7 +157,6 @@ impl jmp_interfaces::network::dbus::DbusNetwork for DbusNetwork {
 impl Driver for DbusNetwork {
     const TYPES: &'static [&'static str] = &["jumpstarter_driver_network.driver.DbusNetwork"];
     const SUMMARY: &'static str = "Connections to a D-Bus message bus of the exporter's machine";
-    const LISTED: bool = false;
     type Config = DbusConfig;
 
     async fn open(config: DbusConfig, _: OpenContext) -> Result<Self> {

@@ -38,7 +38,6 @@ impl Network for VsockNetwork {
 impl Driver for VsockNetwork {
     const TYPES: &'static [&'static str] = &["jumpstarter_driver_network.driver.VsockNetwork"];
     const SUMMARY: &'static str = "Connections to a port of a virtual machine or its host";
-    const LISTED: bool = false;
     type Config = VsockConfig;
 
     async fn open(config: VsockConfig, _: OpenContext) -> Result<Self> {

@@ -83,7 +83,6 @@ impl NetworkAddress for WebsocketNetwork {
 impl Driver for WebsocketNetwork {
     const TYPES: &'static [&'static str] = &["jumpstarter_driver_network.driver.WebsocketNetwork"];
     const SUMMARY: &'static str = "Connections to a WebSocket server";
-    const LISTED: bool = false;
     type Config = WebsocketConfig;
 
     async fn open(config: WebsocketConfig, _: OpenContext) -> Result<Self> {

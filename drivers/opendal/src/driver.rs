@@ -45,7 +45,6 @@ pub struct OpendalDriver {
 impl Driver for OpendalDriver {
     const TYPES: &'static [&'static str] = &["jumpstarter_driver_opendal.driver.Opendal"];
     const SUMMARY: &'static str = "Files of an OpenDAL service: a directory, HTTP, S3, memory";
-    const LISTED: bool = false;
     type Config = OpendalConfig;
 
     async fn open(config: OpendalConfig, context: OpenContext) -> Result<Self> {

@@ -69,7 +69,6 @@ impl Flasher for MockFlasher {
 impl Driver for MockFlasher {
     const TYPES: &'static [&'static str] = &["jumpstarter_driver_opendal.driver.MockFlasher"];
     const SUMMARY: &'static str = "Flasher that keeps images in files";
-    const LISTED: bool = false;
     type Config = MockConfig;
 
     async fn open(_: MockConfig, _: OpenContext) -> Result<Self> {
@@ -150,7 +149,6 @@ async fn at_start(card: &File, empty: bool) -> Result<File> {
 impl Driver for MockStorageMux {
     const TYPES: &'static [&'static str] = &["jumpstarter_driver_opendal.driver.MockStorageMux"];
     const SUMMARY: &'static str = "Storage multiplexer that keeps the storage in a file";
-    const LISTED: bool = false;
     type Config = MockConfig;
 
     async fn open(_: MockConfig, _: OpenContext) -> Result<Self> {
@@ -192,7 +190,6 @@ impl Driver for MockStorageMuxFlasher {
     const TYPES: &'static [&'static str] =
         &["jumpstarter_driver_opendal.driver.MockStorageMuxFlasher"];
     const SUMMARY: &'static str = "MockStorageMux as a flasher";
-    const LISTED: bool = false;
     type Config = MockConfig;
 
     async fn open(_: MockConfig, _: OpenContext) -> Result<Self> {

@@ -95,7 +95,7 @@ struct Moto {
 
 impl Moto {
     async fn start() -> Option<Self> {
-        let python = std::env::var("JMP_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let python = std::env::var("JMP_TEST_S3_PYTHON").unwrap_or_else(|_| "python3".to_owned());
         let mut process = Command::new(&python)
             .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"])
             .stdin(Stdio::null())
@@ -128,9 +128,9 @@ async fn s3_makes_the_round_trip() {
     let Some(moto) = Moto::start().await else {
         assert!(
             std::env::var_os("CI").is_none(),
-            "JMP_TEST_PYTHON must name a Python with moto[server,s3]"
+            "JMP_TEST_S3_PYTHON must name a Python with moto[server,s3]"
         );
-        eprintln!("SKIPPED: JMP_TEST_PYTHON does not name a Python with moto[server,s3]");
+        eprintln!("SKIPPED: JMP_TEST_S3_PYTHON does not name a Python with moto[server,s3]");
         return;
     };
     let kwargs = json!({

@@ -90,7 +90,6 @@ impl Driver for SyncMockPower {
     const TYPES: &'static [&'static str] = &["jumpstarter_driver_power.driver.SyncMockPower"];
     const SUMMARY: &'static str = "MockPower under its second name";
     const UNKNOWN_KEYS: UnknownKeys = UnknownKeys::Warn;
-    const LISTED: bool = false;
     type Config = MockPowerConfig;
 
     async fn open(config: MockPowerConfig, context: OpenContext) -> Result<Self> {

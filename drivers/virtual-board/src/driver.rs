@@ -152,7 +152,6 @@ impl Driver for VirtualBoardPower {
     const TYPES: &'static [&'static str] =
         &["jumpstarter_driver_virtual_board.driver.VirtualBoardPower"];
     const SUMMARY: &'static str = "Supply of a virtual board";
-    const LISTED: bool = false;
     type Config = NoConfig;
 
     async fn open(_: NoConfig, _: OpenContext) -> Result<Self> {
@@ -176,7 +175,6 @@ impl Driver for VirtualBoardSerial {
     const TYPES: &'static [&'static str] =
         &["jumpstarter_driver_virtual_board.driver.VirtualBoardSerial"];
     const SUMMARY: &'static str = "Serial console of a virtual board";
-    const LISTED: bool = false;
     type Config = NoConfig;
 
     async fn open(_: NoConfig, _: OpenContext) -> Result<Self> {

@@ -282,7 +282,6 @@ impl Driver for VirtualBoardStorage {
     const TYPES: &'static [&'static str] =
         &["jumpstarter_driver_virtual_board.driver.VirtualBoardStorage"];
     const SUMMARY: &'static str = "Storage of a virtual board";
-    const LISTED: bool = false;
     type Config = NoConfig;
 
     async fn open(_: NoConfig, _: OpenContext) -> Result<Self> {

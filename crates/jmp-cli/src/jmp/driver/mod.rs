@@ -74,11 +74,7 @@ pub fn run(arguments: &Args, globals: &Globals) -> Result<u8, CliError> {
 
 fn list(globals: &Globals) -> Result<u8, CliError> {
     let registry = registry();
-    let entries: Vec<&DriverEntry> = registry
-        .entries()
-        .iter()
-        .filter(|entry| entry.listed)
-        .collect();
+    let entries: Vec<&DriverEntry> = registry.entries().iter().collect();
     let listing = Listing {
         headings: vec!["NAME", "TYPE", "SUMMARY"],
         rows: entries
