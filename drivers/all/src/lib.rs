@@ -1,5 +1,7 @@
 //! The built-in drivers: one list.
 
+/// The simulated board, whose image format `jmp demo` writes.
+pub use driver_virtual_board as virtual_board;
 use jmp_driver::Registry;
 use jmp_driver::command::ClientRegistry;
 

@@ -138,7 +138,8 @@ async fn read_action(invocation: Invocation) -> Result<u8> {
 /// One line for each reading, also as JSON; YAML has a document for each.
 fn print(reading: PowerReading, format: OutputFormat) {
     let PowerReading { voltage, current } = reading;
-    let power = reading.apparent_power();
+    // A product of two measurements has no more digits than they have.
+    let power = (reading.apparent_power() * 1e6).round() / 1e6;
     match format {
         OutputFormat::Json => println!(
             "{{\"voltage\":{},\"current\":{},\"apparent_power\":{}}}",

@@ -8,7 +8,7 @@ use jmp_driver::console::{ConsoleHub, ConsoleOptions, Start};
 use jmp_driver::{ByteStream, Driver, Error, Interface, OpenContext, Result};
 use jmp_interfaces::composite::{Composite, composite_interface};
 use jmp_interfaces::power::{Power, PowerReading, power_interface};
-use jmp_interfaces::serial::{Serial, serial_interface};
+use jmp_interfaces::serial::{Serial, SerialReplay, serial_interface, serial_replay_interface};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -171,6 +171,12 @@ impl Serial for VirtualBoardSerial {
     }
 }
 
+impl SerialReplay for VirtualBoardSerial {
+    async fn replay(&self) -> Result<ByteStream> {
+        self.console.attach(Start::Replay).await
+    }
+}
+
 impl Driver for VirtualBoardSerial {
     const TYPES: &'static [&'static str] =
         &["jumpstarter_driver_virtual_board.driver.VirtualBoardSerial"];
@@ -182,6 +188,6 @@ impl Driver for VirtualBoardSerial {
     }
 
     fn interfaces() -> Vec<Interface<Self>> {
-        vec![serial_interface()]
+        vec![serial_interface(), serial_replay_interface()]
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use driver_virtual_board::board::{HEADER_LENGTH, ImageOptions, parse_header, write_image};
+use driver_all::virtual_board::board::{HEADER_LENGTH, ImageOptions, parse_header, write_image};
 
 use super::Args;
 use crate::error::CliError;

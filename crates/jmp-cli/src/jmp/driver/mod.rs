@@ -18,7 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   jmp driver list
   jmp driver show MockPower
-  jmp driver schema jumpstarter_driver_serial.driver.PySerial";
+  jmp driver schema jumpstarter_driver_pyserial.driver.PySerial";
 
 /// Show the drivers that exporter configurations can name
 #[derive(Debug, clap::Args)]
