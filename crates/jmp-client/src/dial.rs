@@ -83,7 +83,8 @@ impl Dial for TcpDial {
         };
         let connector = tls::client(trust)?;
         let name = tls::server_name(&self.host)?;
-        Ok(Box::pin(connector.connect(name, stream).await?))
+        let stream = connector.connect(name, stream).await;
+        Ok(Box::pin(stream.map_err(explained)?))
     }
 
     fn target(&self) -> String {
@@ -100,6 +101,18 @@ impl Dial for TcpDial {
             .map(|value| (http::HeaderName::from_static(PASSPHRASE_KEY), value.clone()))
             .collect()
     }
+}
+
+/// Says what to do about a certificate that people make by mistake.
+fn explained(error: io::Error) -> io::Error {
+    if error.to_string().contains("CaUsedAsEndEntity") {
+        return io::Error::new(
+            error.kind(),
+            "the exporter's certificate is marked as a certificate authority; make one with \
+             `basicConstraints=CA:FALSE`",
+        );
+    }
+    error
 }
 
 /// Makes connections to one exporter session. Cheap to clone.
