@@ -120,7 +120,13 @@ fn lints(steps: &mut Steps) {
         "--no-deps",
         "--document-private-items",
     ]);
-    steps.command("documentation", docs.env("RUSTDOCFLAGS", "--deny warnings"));
+    steps.command(
+        "documentation",
+        docs.env(
+            "RUSTDOCFLAGS",
+            "--deny warnings --allow rustdoc::private-intra-doc-links",
+        ),
+    );
     if program("cargo-deny").is_some() {
         steps.command(
             "cargo-deny",

@@ -4,6 +4,9 @@
 //! module a command, [`j`] turns the live device tree into commands. Both fail with a
 //! [`error::CliError`] and print through [`output`].
 
+// Doc comments of arguments are their help, where brackets mean that something is optional.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 pub mod error;
 pub mod exit;
 pub mod j;

@@ -230,17 +230,30 @@ impl Dialer {
     }
 }
 
-/// The authorities of `JMP_TLS_CA`, which `jmp shell --tls-ca` sets, else those of the system.
-fn trust_from_environment() -> Result<Trust> {
-    let Some(path) = std::env::var_os("JMP_TLS_CA").filter(|path| !path.is_empty()) else {
+/// Files with trusted authorities: ours, then the one that every gRPC program of other
+/// implementations reads.
+const TRUST_VARIABLES: [&str; 2] = ["JMP_TLS_CA", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"];
+
+/// The authorities that `JMP_TLS_CA` or else `GRPC_DEFAULT_SSL_ROOTS_FILE_PATH` names, else those
+/// of the system.
+///
+/// # Errors
+///
+/// If the file cannot be read.
+pub fn trust_from_environment() -> Result<Trust> {
+    let named = TRUST_VARIABLES.iter().find_map(|variable| {
+        let path = std::env::var_os(variable).filter(|path| !path.is_empty())?;
+        Some((variable, PathBuf::from(path)))
+    });
+    let Some((variable, path)) = named else {
         return Ok(Trust::System);
     };
     std::fs::read(&path)
         .map(Trust::Authorities)
         .map_err(|source| Error::Io {
             what: format!(
-                "reading the certificate authorities {} named by JMP_TLS_CA",
-                PathBuf::from(&path).display()
+                "reading the certificate authorities {} named by {variable}",
+                path.display()
             ),
             source,
         })

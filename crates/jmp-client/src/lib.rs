@@ -27,7 +27,7 @@ pub mod tree;
 
 pub use allow::AllowList;
 pub use client::{Client, LogLine, Status};
-pub use dial::{Dial, Dialer};
+pub use dial::{Dial, Dialer, trust_from_environment};
 pub use error::{Error, Result};
 pub use jmp_driver::{ByteStream, DriverHandle, ResourceHandle};
 pub use local::{LocalRecords, LocalSession};

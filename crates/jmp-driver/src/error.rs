@@ -255,6 +255,7 @@ impl From<std::io::Error> for Error {
             | Io::BrokenPipe => ErrorKind::Connection,
             Io::InvalidInput => ErrorKind::InvalidArgument,
             Io::Unsupported => ErrorKind::Unimplemented,
+            Io::InvalidData | Io::UnexpectedEof => ErrorKind::Other,
             _ => ErrorKind::FileAccess,
         };
         Self::new(kind, error.to_string()).with_source(error)

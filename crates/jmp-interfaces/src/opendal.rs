@@ -181,13 +181,13 @@ pub trait Opendal: Send + Sync + 'static {
     fn scan(&self, path: String) -> impl Stream<Item = Result<String>> + Send;
 
     /// Make an HTTP request that asks about an entry, good for this many seconds.
-    async fn presign_stat(&self, path: String, expire_second: f64) -> Result<PresignedRequest>;
+    async fn presign_stat(&self, path: String, expire_second: u64) -> Result<PresignedRequest>;
 
     /// Make an HTTP request that reads a file, good for this many seconds.
-    async fn presign_read(&self, path: String, expire_second: f64) -> Result<PresignedRequest>;
+    async fn presign_read(&self, path: String, expire_second: u64) -> Result<PresignedRequest>;
 
     /// Make an HTTP request that writes a file, good for this many seconds.
-    async fn presign_write(&self, path: String, expire_second: f64) -> Result<PresignedRequest>;
+    async fn presign_write(&self, path: String, expire_second: u64) -> Result<PresignedRequest>;
 
     /// Tell what the service can do.
     async fn capability(&self) -> Result<Capability>;

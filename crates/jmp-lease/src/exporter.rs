@@ -1,7 +1,7 @@
 //! An exporter between events.
 //!
 //! Invariant: [`Exporter::deadline`] is `Some` in every phase that waits for somebody who might
-//! never answer. [`crate::step`] first lets overdue
+//! never answer. [`crate::step()`] first lets overdue
 //! deadlines take effect, so it does not matter which event brings the time along.
 
 use std::time::Duration;
@@ -173,7 +173,7 @@ impl Exporter {
         self.mode
     }
 
-    /// When [`crate::step`] has to be called at the latest ([`crate::Event::Tick`] will do); `None` when
+    /// When [`crate::step()`] has to be called at the latest ([`crate::Event::Tick`] will do); `None` when
     /// nothing is pending.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {

@@ -1,7 +1,7 @@
 //! Pure decisions about leases: what an exporter does next, and what its hooks may do.
 //!
 //! Nothing here reads a clock, waits, or talks to anybody. An adapter feeds [`Event`]s and the
-//! time into [`step`], carries out the [`Effect`]s in their order, and comes back no later than
+//! time into [`step()`], carries out the [`Effect`]s in their order, and comes back no later than
 //! [`Exporter::deadline`]. Start reading at [`Exporter`]; the decisions are argued in
 //! `docs/design/0003-exporter-status.md`.
 //!

@@ -196,20 +196,20 @@ impl Opendal for OpendalDriver {
         entries(self.operator.clone(), path, true)
     }
 
-    async fn presign_stat(&self, path: String, expire_second: f64) -> Result<PresignedRequest> {
-        let expire = expiry(expire_second)?;
+    async fn presign_stat(&self, path: String, expire_second: u64) -> Result<PresignedRequest> {
+        let expire = Duration::from_secs(expire_second);
         let request = self.operator.presign_stat(&path, expire).await;
         service::presigned(&request.map_err(failed)?)
     }
 
-    async fn presign_read(&self, path: String, expire_second: f64) -> Result<PresignedRequest> {
-        let expire = expiry(expire_second)?;
+    async fn presign_read(&self, path: String, expire_second: u64) -> Result<PresignedRequest> {
+        let expire = Duration::from_secs(expire_second);
         let request = self.operator.presign_read(&path, expire).await;
         service::presigned(&request.map_err(failed)?)
     }
 
-    async fn presign_write(&self, path: String, expire_second: f64) -> Result<PresignedRequest> {
-        let expire = expiry(expire_second)?;
+    async fn presign_write(&self, path: String, expire_second: u64) -> Result<PresignedRequest> {
+        let expire = Duration::from_secs(expire_second);
         let request = self.operator.presign_write(&path, expire).await;
         service::presigned(&request.map_err(failed)?)
     }
@@ -245,11 +245,6 @@ impl OpendalDriver {
         let digits = digest.finalize();
         Ok(digits.iter().map(|byte| format!("{byte:02x}")).collect())
     }
-}
-
-fn expiry(seconds: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|error| Error::invalid_argument(format!("expire_second: {error}")))
 }
 
 /// A listing on its way.

@@ -36,15 +36,15 @@ async fn http_is_read_and_presigned() {
     file.seek(SeekFrom::Start(2_999_990)).await.unwrap();
     assert_eq!(file.read_bytes().await.unwrap(), image[2_999_990..]);
     assert!(!files.exists("dir/none".into()).await.unwrap());
-    let request = files.presign_read("dir/image".into(), 60.0).await.unwrap();
+    let request = files.presign_read("dir/image".into(), 60).await.unwrap();
     assert_eq!(
         (request.method.as_str(), request.url),
         ("GET", format!("{endpoint}/dir/image"))
     );
     assert!(request.headers.is_empty());
-    let request = files.presign_stat("dir/image".into(), 60.0).await.unwrap();
+    let request = files.presign_stat("dir/image".into(), 60).await.unwrap();
     assert_eq!(request.method, "HEAD");
-    let error = files.presign_write("x".into(), 60.0).await.unwrap_err();
+    let error = files.presign_write("x".into(), 60).await.unwrap_err();
     assert!(error.message().starts_with("Unsupported"), "{error}");
     let error = files.write_bytes("x", "1").await.unwrap_err();
     assert_eq!(error.code_name(), "UNKNOWN");
@@ -169,14 +169,14 @@ async fn s3_makes_the_round_trip() {
 async fn presigned_requests_work(fixture: &Fixture, image: &Bytes) {
     let files = fixture.opendal();
     let options = TransferOptions::default();
-    let put = files.presign_write("dir/copy".into(), 60.0).await.unwrap();
+    let put = files.presign_write("dir/copy".into(), 60).await.unwrap();
     assert_eq!(put.method, "PUT");
     files
         .read_into_path("dir/image", Target::Http(put.into()), &options)
         .await
         .unwrap();
     assert!(files.read_bytes("dir/copy").await.unwrap() == *image);
-    let get = files.presign_read("dir/copy".into(), 60.0).await.unwrap();
+    let get = files.presign_read("dir/copy".into(), 60).await.unwrap();
     files
         .write_from_path("dir/third", Source::Http(get.into()), &options)
         .await

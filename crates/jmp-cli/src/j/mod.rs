@@ -1,7 +1,7 @@
 //! `j`: the devices of a session as commands.
 //!
 //! Everything comes from the device tree of the session and the list of client types; nothing
-//! here knows a single driver. [`line`] walks down the tree word by word, [`leaf`] turns the one
+//! here knows a single driver. [`mod@line`] walks down the tree word by word, [`leaf`] turns the one
 //! command that is addressed into an argument parser, [`group`] shows what there is, [`generic`]
 //! calls drivers whose client class nobody knows, [`complete`] answers the shell.
 

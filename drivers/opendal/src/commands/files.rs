@@ -361,12 +361,12 @@ fn presigned() -> Vec<Command> {
         .collect()
 }
 
-fn presigned_arguments(invocation: &Invocation) -> Result<(String, f64)> {
-    let expire: u32 = invocation
+fn presigned_arguments(invocation: &Invocation) -> Result<(String, u64)> {
+    let expire: u64 = invocation
         .given
         .number("expire-second")?
         .ok_or_else(|| Error::invalid_argument("argument `expire-second` is missing"))?;
-    Ok((text(invocation, "path")?, f64::from(expire)))
+    Ok((text(invocation, "path")?, expire))
 }
 
 fn show(request: &PresignedRequest) -> Result<u8> {

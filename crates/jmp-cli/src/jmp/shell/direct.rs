@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::StreamExt;
-use jmp_client::{AllowList, Client, Dialer, LogLine};
+use jmp_client::{AllowList, Client, Dialer, LogLine, trust_from_environment};
 use jmp_wire::tls::Trust;
 use tokio::time::Instant;
 
@@ -46,7 +46,7 @@ impl Listener {
             Some(path) => Trust::Authorities(std::fs::read(path).map_err(|error| {
                 CliError::new(format!("cannot read {}: {error}", path.display()))
             })?),
-            None => Trust::System,
+            None => trust_from_environment()?,
         };
         let trust = (!options.tls_grpc_insecure).then_some(trust);
         let passphrase = passphrase(options)?;
