@@ -78,6 +78,9 @@ pub struct LogHub {
     ring: Arc<Mutex<Ring>>,
     /// Count of records so far. Waiting subscribers watch it.
     written: Arc<watch::Sender<u64>>,
+    /// The same count, published only with warnings and errors, so that somebody who wants no
+    /// more than those is not woken by every line.
+    loud: Arc<watch::Sender<u64>>,
     capacity: usize,
 }
 
@@ -110,12 +113,14 @@ impl LogHub {
                 first: 0,
             })),
             written: Arc::new(watch::Sender::new(0)),
+            loud: Arc::new(watch::Sender::new(0)),
             capacity: capacity.max(1),
         }
     }
 
     /// Adds a line.
     pub fn write(&self, record: LogRecord) {
+        let is_loud = record.severity >= Severity::Warning;
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.bytes += record.message.len();
         ring.records.push_back(Arc::new(record));
@@ -129,6 +134,9 @@ impl LogHub {
         }
         let written = ring.first + ring.records.len() as u64;
         drop(ring);
+        if is_loud {
+            self.loud.send_replace(written);
+        }
         self.written.send_replace(written);
     }
 
@@ -144,8 +152,20 @@ impl LogHub {
     /// All lines that are still kept, then each new one. Ends when the last handle of the log
     /// is gone.
     pub fn subscribe(&self) -> impl Stream<Item = Arc<LogRecord>> + Send + 'static {
+        self.subscribe_from(Severity::Debug)
+    }
+
+    /// Like [`LogHub::subscribe`], for lines of at least this severity.
+    pub fn subscribe_from(
+        &self,
+        least: Severity,
+    ) -> impl Stream<Item = Arc<LogRecord>> + Send + 'static {
         let ring = Arc::clone(&self.ring);
-        let mut written = self.written.subscribe();
+        let mut written = if least >= Severity::Warning {
+            self.loud.subscribe()
+        } else {
+            self.written.subscribe()
+        };
         async_stream::stream! {
             let mut next = 0;
             loop {
@@ -162,7 +182,9 @@ impl LogHub {
                     }
                     let Some(record) = record else { break };
                     next += 1;
-                    yield record;
+                    if record.severity >= least {
+                        yield record;
+                    }
                 }
                 if written.changed().await.is_err() {
                     return;
@@ -264,6 +286,23 @@ mod tests {
                 .collect()
                 .await;
             assert_eq!(lines, ["one", "two", "three"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn quiet_lines_do_not_reach_those_who_want_warnings() {
+        let hub = LogHub::new(100);
+        let logger = hub.logger("test", LogSource::Driver);
+        let mut subscriber = Box::pin(hub.subscribe_from(Severity::Warning));
+        logger.info("one");
+        assert!(futures::poll!(subscriber.next()).is_pending());
+        logger.info("two");
+        assert!(futures::poll!(subscriber.next()).is_pending());
+        logger.warning("three");
+        logger.info("four");
+        logger.error("five");
+        for expected in ["three", "five"] {
+            assert_eq!(subscriber.next().await.unwrap().message, expected);
         }
     }
 

@@ -19,8 +19,9 @@ pub type ByteReader = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 /// The half that sends. `close` half-closes.
 pub type ByteWriter = Pin<Box<dyn Sink<Bytes, Error = io::Error> + Send>>;
 
-/// How much is read from a socket or file at once.
-pub const READ_SIZE: usize = 64 * 1024;
+/// How much is read from a socket or file at once. Large reads are what keeps bulk transfers
+/// cheap; small reads share a buffer, and what was never read into costs no memory.
+pub const READ_SIZE: usize = 256 * 1024;
 
 /// Two halves that move bytes in opposite directions.
 pub struct ByteStream {

@@ -31,7 +31,10 @@ pub async fn run(
         ..SessionOptions::default()
     };
     let session = unless_cancelled(open_session(file, options)).await?;
-    let mut logs = Shown::new(session.log().subscribe().map(line), filter);
+    let mut logs = Shown::new(
+        session.log().subscribe_from(filter.least()).map(line),
+        filter,
+    );
     logs.drain();
     let result = serve_and_run(&session, launch, &directory, &mut logs).await;
     session.close().await;

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use futures::{FutureExt, Stream, StreamExt};
+use jmp_driver::log::Severity;
 
 use crate::jmp::globals::LogLevel;
 use crate::output;
@@ -40,6 +41,16 @@ impl Filter {
                 (None, false) => LogLevel::Warning,
             },
             hooks: level.unwrap_or(LogLevel::Info),
+        }
+    }
+
+    /// The least severity of which a line may be shown in a session without hooks.
+    pub fn least(self) -> Severity {
+        match self.exporter {
+            LogLevel::Debug => Severity::Debug,
+            LogLevel::Info => Severity::Info,
+            LogLevel::Warning => Severity::Warning,
+            LogLevel::Error | LogLevel::Critical => Severity::Error,
         }
     }
 
