@@ -31,6 +31,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("jmp-lease", &["jmp-types"]),
     ("jmp-proto", &["jmp-types"]),
     ("jmp-config", &["jmp-types"]),
+    ("jmp-store", &["jmp-types"]),
+    ("jmp-auth", &["jmp-types"]),
+    (
+        "jmp-router",
+        &["jmp-types", "jmp-proto", "jmp-wire", "jmp-auth"],
+    ),
+    (
+        "jmp-controller",
+        &[
+            "jmp-types",
+            "jmp-lease",
+            "jmp-proto",
+            "jmp-wire",
+            "jmp-auth",
+            "jmp-store",
+        ],
+    ),
     ("jmp-wire", &["jmp-types", "jmp-proto"]),
     (
         "jmp-driver",

@@ -13,6 +13,22 @@ pub mod jumpstarter {
     pub mod v1 {
         tonic::include_proto!("jumpstarter.v1");
     }
+
+    /// Package `jumpstarter.client`.
+    pub mod client {
+        /// Package `jumpstarter.client.v1`.
+        pub mod v1 {
+            tonic::include_proto!("jumpstarter.client.v1");
+        }
+    }
+}
+
+/// The standard health service of gRPC.
+pub mod health {
+    /// Package `grpc.health.v1`.
+    pub mod v1 {
+        tonic::include_proto!("grpc.health.v1");
+    }
 }
 
 /// Services and messages of this implementation only.

@@ -5,12 +5,14 @@
 
 pub mod ids;
 mod labels;
+pub mod resource;
 mod selector;
 mod time_span;
 
 pub use ids::{
     Alias, ClientName, DriverUuid, ExporterName, IdError, LeaseName, Namespace, SessionId,
 };
+pub use jiff::Timestamp;
 pub use labels::{LabelError, Labels};
 pub use selector::{Selector, SelectorError, SelectorTerm};
 pub use time_span::{ParsedTimeSpan, TimeSpan, TimeSpanError};

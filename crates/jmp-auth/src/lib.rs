@@ -1,0 +1,1 @@
+//! Tokens, keys and certificates: issuing, checking, keeping.

@@ -1,0 +1,79 @@
+//! Those who hold credentials.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, Key, Metadata};
+
+/// Somebody who leases exporters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Client {
+    /// Identity and labels.
+    pub metadata: Metadata,
+    /// What administrators decide.
+    pub spec: ClientSpec,
+    /// What is known.
+    pub status: ClientStatus,
+}
+
+/// What administrators decide.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClientSpec {
+    /// An identity of another issuer that may act as this client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+}
+
+/// What is known about a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClientStatus {
+    /// Its token.
+    pub credential: CredentialRecord,
+    /// Public address of the controller.
+    pub endpoint: String,
+    /// When the token ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_expires_at: Option<Timestamp>,
+    /// `TokenExpiring`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// Which tokens of an identity are good. Tokens themselves are never stored: they can be issued
+/// again, and those issued before cannot be told from their absence.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CredentialRecord {
+    /// `NAME-client` or `NAME-exporter`, as a cluster would name the secret.
+    pub name: String,
+    /// Tokens of an earlier generation are revoked. Counts rotations and revocations.
+    pub generation: u64,
+    /// Identifier of the last token issued.
+    pub token_id: String,
+    /// All tokens are revoked, until the next rotation.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub revoked: bool,
+}
+
+/// Somebody who may do everything. Lives in the namespace of its name's controller, `default`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Administrator {
+    /// Identity.
+    pub metadata: Metadata,
+    /// Its token.
+    pub status: ClientStatus,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// What the client is addressed by.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        self.metadata.key()
+    }
+}
