@@ -15,7 +15,7 @@ mod selector;
 pub use access_policy::{AccessPolicy, AccessPolicySpec, ClientMatch, PolicyRule};
 pub use duration::{GoDuration, GoDurationError};
 pub use exporter::{Device, Exporter, ExporterSpec, ExporterStatusRecord};
-pub use identity::{Administrator, Client, ClientSpec, ClientStatus, CredentialRecord};
+pub use identity::{Administrator, Client, ClientSpec, ClientStatus, CredentialRecord, Router};
 pub use lease::{Lease, LeaseSpec, LeaseStatus};
 pub use metadata::{Condition, Key, Kind, Metadata, Reference};
 pub use selector::{LabelSelector, Requirement};

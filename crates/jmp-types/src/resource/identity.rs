@@ -68,6 +68,17 @@ pub struct Administrator {
     pub status: ClientStatus,
 }
 
+/// A relay between clients and exporters, known by its credential. Where it can be reached it
+/// says itself whenever it connects. Lives in the namespace `default`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Router {
+    /// Identity.
+    pub metadata: Metadata,
+    /// Its token.
+    pub status: ClientStatus,
+}
+
 // === impl Client ===
 
 impl Client {

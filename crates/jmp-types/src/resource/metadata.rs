@@ -19,6 +19,8 @@ pub enum Kind {
     ExporterAccessPolicy,
     /// Somebody who may do everything.
     Administrator,
+    /// A relay between clients and exporters.
+    Router,
 }
 
 /// What an object is addressed by, within its kind.
@@ -87,12 +89,13 @@ pub struct Condition {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Client,
         Self::Exporter,
         Self::Lease,
         Self::ExporterAccessPolicy,
         Self::Administrator,
+        Self::Router,
     ];
 
     /// The word in `kind:` of a manifest.
@@ -104,6 +107,7 @@ impl Kind {
             Self::Lease => "Lease",
             Self::ExporterAccessPolicy => "ExporterAccessPolicy",
             Self::Administrator => "Administrator",
+            Self::Router => "Router",
         }
     }
 }
