@@ -86,6 +86,12 @@ impl Paths {
         self.user.join("config.yaml")
     }
 
+    /// What lets this user administer a controller.
+    #[must_use]
+    pub fn admin_config(&self) -> PathBuf {
+        self.user.join("admin.yaml")
+    }
+
     /// Client files.
     #[must_use]
     pub fn clients(&self) -> PathBuf {

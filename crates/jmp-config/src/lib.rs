@@ -31,6 +31,7 @@ pub use document::{Document, Location, Source, Span, Spot};
 pub use effective::{EffectiveClient, EffectiveExporter, Flags};
 pub use environment::{Environment, Paths, ProcessEnvironment, SYSTEM_EXPORTERS};
 pub use error::{Error, Kind};
+pub use kinds::access::{AccessConfig, AccessKind, AdminConfig};
 pub use kinds::client::{ClientConfig, DriverAdmission, LeaseOptions, ShellOptions};
 pub use kinds::common::{API_VERSION, GrpcOptions, Metadata, Tls};
 pub use kinds::export::{ExportMap, ExportNode};

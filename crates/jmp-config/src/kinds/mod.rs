@@ -1,5 +1,6 @@
 //! The kinds of configuration file.
 
+pub mod access;
 pub mod client;
 pub mod common;
 pub mod export;
