@@ -31,6 +31,14 @@ pub fn interop_environment() -> PathBuf {
     target().join("interop-venv")
 }
 
+/// Older releases whose exporters and clients are tested too, each in an environment of its own.
+pub const OLDER_PEERS: [&str; 2] = ["0.8.1", "0.7.4"];
+
+/// The environment with an older release; may not exist before `setup`.
+pub fn older_environment(version: &str) -> PathBuf {
+    target().join(format!("interop-venv-{version}"))
+}
+
 /// The environment with an S3 server; may not exist before `setup`.
 pub fn s3_environment() -> PathBuf {
     target().join("s3-venv")

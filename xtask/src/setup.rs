@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::environment::{
-    captured, interop_environment, interop_python, program, root, s3_environment,
+    OLDER_PEERS, captured, interop_environment, interop_python, older_environment, program, root,
+    s3_environment,
 };
 use crate::{Outcome, steps};
 
@@ -27,7 +28,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("zstd", "zstd"),
 ];
 
-/// Installs missing packages and the Python environment; returns the environment's Python.
+/// The file in an environment that says which requirements it holds.
+const STAMP: &str = "requirements.stamp";
+
+/// Installs missing packages and the Python environments; returns the Python of the interop suite.
 ///
 /// # Errors
 /// When something is missing and cannot be installed: it says what, and the command that would do it.
@@ -38,9 +42,49 @@ pub fn run() -> Outcome<PathBuf> {
         .map(|(package, _)| *package)
         .collect();
     install(&missing)?;
-    python_environment(&interop_environment(), "requirements.txt")?;
-    python_environment(&s3_environment(), "s3-requirements.txt")?;
+    let mut wanted = vec![
+        (interop_environment(), "requirements.txt".to_owned()),
+        (s3_environment(), "s3-requirements.txt".to_owned()),
+    ];
+    wanted.extend(OLDER_PEERS.map(|version| {
+        let requirements = format!("requirements-{version}.txt");
+        (older_environment(version), requirements)
+    }));
+    python_environments(wanted)?;
     Ok(interop_python())
+}
+
+/// Makes what is missing or outdated, all at once: an installation waits for the network half of its time.
+fn python_environments(wanted: Vec<(PathBuf, String)>) -> Outcome {
+    let mut missing = Vec::new();
+    for (folder, name) in wanted {
+        let requirements = root().join("tests/interop").join(name);
+        let content = fs::read_to_string(&requirements)
+            .map_err(|error| format!("cannot read {}: {error}", requirements.display()))?;
+        let installed = fs::read_to_string(folder.join(STAMP));
+        if !folder.join("bin/python").exists() || installed.ok().as_ref() != Some(&content) {
+            missing.push((folder, requirements, content));
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let base = base_python()?;
+    if captured(Command::new(&base).args(["-c", "import venv, ensurepip"])).is_err() {
+        install(&["python3-venv"])?;
+    }
+    std::thread::scope(|scope| {
+        let running: Vec<_> = missing
+            .iter()
+            .map(|(folder, requirements, content)| {
+                scope.spawn(|| python_environment(&base, folder, requirements, content))
+            })
+            .collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| "set-up panicked".to_owned())?)
+            .collect()
+    })
 }
 
 fn install(packages: &[&str]) -> Outcome {
@@ -87,26 +131,16 @@ fn base_python() -> Outcome<String> {
         })
 }
 
-/// Creates an environment unless its stamp says that it holds exactly these requirements.
-fn python_environment(folder: &Path, requirements: &str) -> Outcome {
-    let requirements = root().join("tests/interop").join(requirements);
-    let wanted = fs::read_to_string(&requirements)
-        .map_err(|error| format!("cannot read {}: {error}", requirements.display()))?;
-    let stamp = folder.join("requirements.stamp");
-    let made = folder.join("bin/python").exists();
-    if made && fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(());
-    }
+/// Creates one environment and writes its stamp: exactly these requirements.
+fn python_environment(base: &str, folder: &Path, requirements: &Path, content: &str) -> Outcome {
     println!(
-        "setup: Python environment in {} (about a minute)",
+        "setup: Python environment in {} (up to a minute)",
         folder.display()
     );
-    let base = base_python()?;
-    if captured(Command::new(&base).args(["-c", "import venv, ensurepip"])).is_err() {
-        install(&["python3-venv"])?;
-    }
-    create(&base, folder, &requirements)?;
-    fs::write(&stamp, wanted).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
+    create(base, folder, requirements)?;
+    let stamp = folder.join(STAMP);
+    fs::write(&stamp, content)
+        .map_err(|error| format!("cannot write {}: {error}", stamp.display()))
 }
 
 fn create(base: &str, folder: &Path, requirements: &Path) -> Outcome {
@@ -115,12 +149,15 @@ fn create(base: &str, folder: &Path, requirements: &Path) -> Outcome {
             .args(["-m", "venv", "--clear"])
             .arg(folder),
     )?;
+    // The files list everything, so nothing needs to be resolved; what is imported gets compiled then.
     let pip = [
         "-m",
         "pip",
         "install",
         "--quiet",
         "--disable-pip-version-check",
+        "--no-deps",
+        "--no-compile",
         "--requirement",
     ];
     steps::must_succeed(
