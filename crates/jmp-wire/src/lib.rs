@@ -7,6 +7,7 @@
 pub mod authority;
 pub mod compression;
 pub mod connection;
+pub mod endpoint;
 pub mod frame;
 mod held;
 pub mod resource;

@@ -10,6 +10,10 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 pub use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+mod pinned;
+
+pub use pinned::{pinned_client, presented_client};
+
 /// What a client trusts.
 #[derive(Debug, Clone, Default)]
 pub enum Trust {
