@@ -82,8 +82,7 @@ fn python_environments(wanted: Vec<(PathBuf, String)>) -> Outcome {
             .collect();
         running
             .into_iter()
-            .map(|thread| thread.join().map_err(|_| "set-up panicked".to_owned())?)
-            .collect()
+            .try_for_each(|thread| thread.join().map_err(|_| "set-up panicked".to_owned())?)
     })
 }
 
@@ -139,8 +138,7 @@ fn python_environment(base: &str, folder: &Path, requirements: &Path, content: &
     );
     create(base, folder, requirements)?;
     let stamp = folder.join(STAMP);
-    fs::write(&stamp, content)
-        .map_err(|error| format!("cannot write {}: {error}", stamp.display()))
+    fs::write(&stamp, content).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
 }
 
 fn create(base: &str, folder: &Path, requirements: &Path) -> Outcome {
