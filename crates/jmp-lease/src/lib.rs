@@ -1,4 +1,5 @@
-//! Pure decisions about leases: what an exporter does next, and what its hooks may do.
+//! Pure decisions about leases: what an exporter does next, what its hooks may do, and, in
+//! [`pool`], what a controller does: who gets which exporter when.
 //!
 //! Nothing here reads a clock, waits, or talks to anybody. An adapter feeds [`Event`]s and the
 //! time into [`step()`], carries out the [`Effect`]s in their order, and comes back no later than
@@ -31,6 +32,7 @@ mod event;
 mod exporter;
 mod gate;
 mod hook;
+pub mod pool;
 mod status;
 mod step;
 mod time;
