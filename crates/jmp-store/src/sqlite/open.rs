@@ -1,0 +1,240 @@
+//! Opening: nobody else has it, it is ours, it is whole, it is not newer than we are.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::lock::{Lock, beside};
+use super::schema::{self, APPLICATION, SCHEMA_VERSION};
+use crate::{FileError, Options};
+
+/// How long SQLite waits for another connection; only a checkpoint or an administrator's own look at the
+/// file can be in the way.
+const BUSY: Duration = Duration::from_secs(5);
+/// The `-wal` file is cut back to this after it has grown.
+const WAL_BYTES: i64 = 16 * 1024 * 1024;
+
+/// A store that is ready.
+pub(super) struct Opened {
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
+    pub(super) revision: u64,
+    pub(super) lock: Lock,
+}
+
+/// Opens the file, or makes it.
+pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, FileError> {
+    let path = resolve(path)?;
+    let lock = Lock::take(&path)?;
+    let is_new = is_empty(&path)?;
+    if is_new {
+        refuse_orphaned_log(&path)?;
+        create(&path)?;
+    }
+    let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let version = if is_new {
+        0
+    } else {
+        check(&path, &connection)?
+    };
+    let writable = !connection
+        .is_readonly("main")
+        .map_err(failed("open", &path))?;
+    if !writable {
+        return Err(FileError::ReadOnly { path });
+    }
+    configure(&connection, options).map_err(failed("set up", &path))?;
+    if version < SCHEMA_VERSION {
+        schema::migrate(&mut connection, version).map_err(failed("upgrade", &path))?;
+    }
+    let revision = super::read::revision(&connection).map_err(failed("read", &path))?;
+    Ok(Opened {
+        path,
+        connection,
+        revision,
+        lock,
+    })
+}
+
+/// The one name of the file, so that its lock has one name too.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, FileError> {
+    let failed = |source| FileError::Io {
+        action: "find",
+        path: path.to_owned(),
+        source,
+    };
+    match fs::canonicalize(path) {
+        Ok(found) => Ok(found),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let name = path
+                .file_name()
+                .ok_or_else(|| failed(io::Error::from(ErrorKind::InvalidInput)))?;
+            let folder = path.parent().filter(|folder| *folder != Path::new(""));
+            let folder = fs::canonicalize(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+            Ok(folder.join(name))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn is_empty(path: &Path) -> Result<bool, FileError> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(FileError::Foreign {
+            path: path.to_owned(),
+            reason: "it is not a file".into(),
+        }),
+        Ok(found) => Ok(found.len() == 0),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(source) => Err(FileError::Io {
+            action: "open",
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// A log without its file: the file was lost or cut to nothing. An empty store must not take its place.
+fn refuse_orphaned_log(path: &Path) -> Result<(), FileError> {
+    let log = beside(path, "-wal");
+    if fs::metadata(&log).is_ok_and(|found| found.len() > 0) {
+        return Err(FileError::Damaged {
+            path: path.to_owned(),
+            reason: format!("it is gone, but its log {} is there", log.display()),
+        });
+    }
+    Ok(())
+}
+
+/// An empty file that only its owner can read. SQLite gives its other files the same mode.
+fn create(path: &Path) -> Result<(), FileError> {
+    let make = || {
+        File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?
+            .sync_all()?;
+        sync_folder(path)
+    };
+    make().map_err(|source: io::Error| match source.kind() {
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => FileError::ReadOnly {
+            path: path.to_owned(),
+        },
+        _ => FileError::Io {
+            action: "create",
+            path: path.to_owned(),
+            source,
+        },
+    })
+}
+
+/// Makes new names in the folder of this file last.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    path.parent()
+        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// A connection to the file, nothing checked or set yet.
+pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, FileError> {
+    let connect = || {
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY)?;
+        Ok(connection)
+    };
+    connect().map_err(failed("open", path))
+}
+
+/// Says which version the tables have, 0 where there are none yet; fails for a file that is not ours, is newer
+/// or is damaged. Changes nothing.
+pub(super) fn check(path: &Path, connection: &Connection) -> Result<i32, FileError> {
+    let number = |name: &str| {
+        connection
+            .pragma_query_value(None, name, |row| row.get::<_, i32>(0))
+            .map_err(failed("read", path))
+    };
+    let (application, version) = (number("application_id")?, number("user_version")?);
+    if application != APPLICATION {
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .map_err(failed("read", path))?;
+        if application == 0 && version == 0 && tables == 0 {
+            return Ok(0);
+        }
+        return Err(FileError::Foreign {
+            path: path.to_owned(),
+            reason: "it is the SQLite file of another program".into(),
+        });
+    }
+    if version > SCHEMA_VERSION {
+        return Err(FileError::Newer {
+            path: path.to_owned(),
+            found: version,
+            known: SCHEMA_VERSION,
+        });
+    }
+    let found: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(failed("check", path))?;
+    if found != "ok" {
+        return Err(FileError::Damaged {
+            path: path.to_owned(),
+            reason: found,
+        });
+    }
+    Ok(version)
+}
+
+fn configure(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        tracing::warn!(mode, "the file system of the store has no write-ahead log");
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    if let Some(pages) = options.maximum_pages {
+        connection.pragma_update(None, "max_page_count", pages)?;
+    }
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// A further connection, which cannot write.
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+/// What SQLite's error means for the file.
+pub(super) fn failed<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl Fn(rusqlite::Error) -> FileError + 'a {
+    move |error| {
+        let path = path.to_owned();
+        let reason = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => FileError::Foreign { path, reason },
+            Some(ErrorCode::DatabaseCorrupt) => FileError::Damaged { path, reason },
+            Some(ErrorCode::ReadOnly) => FileError::ReadOnly { path },
+            Some(ErrorCode::DiskFull) => FileError::Full { action, path },
+            _ => FileError::Database {
+                action,
+                path,
+                reason,
+            },
+        }
+    }
+}
