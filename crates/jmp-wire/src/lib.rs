@@ -5,6 +5,7 @@
 //! connections, [`value`] turns Rust values into what driver calls carry.
 
 pub mod authority;
+pub mod backoff;
 pub mod compression;
 pub mod connection;
 pub mod endpoint;

@@ -11,9 +11,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame as BodyFrame};
+use hyper::body::Incoming;
 use tonic::{Code, Status};
 
 use crate::connection::{Connection, RpcBody};
@@ -288,6 +289,36 @@ pub async fn open_stream(
     metadata: HeaderMap,
 ) -> Result<OpenedStream, Status> {
     let (writer, reader) = channel(WRITE_AHEAD);
+    let request = stream_request(metadata, reader);
+    let (metadata, body) = accepted(connection.request(STREAM_PATH, request).await?)?;
+    Ok(OpenedStream {
+        metadata,
+        stream: hold(writer, |keeper| response_reader(body, keeper)),
+    })
+}
+
+/// Opens `RouterService.Stream` without waiting for the peer's answer: what is written is sent at
+/// once, and a refusal is what the reader yields. Routers of other implementations answer only
+/// when the far end has sent something, so two ends that both waited would wait for ever. The call
+/// begins when the reader is polled first.
+#[must_use]
+pub fn start_stream(connection: &Connection, metadata: HeaderMap) -> ByteStream {
+    let (writer, reader) = channel(WRITE_AHEAD);
+    let request = stream_request(metadata, reader);
+    let connection = connection.clone();
+    hold(writer, |keeper| {
+        let answered = async move {
+            let opened = connection.request(STREAM_PATH, request).await;
+            match opened.and_then(accepted) {
+                Ok((_, body)) => response_reader(body, keeper),
+                Err(status) => Box::pin(futures::stream::iter([Err(error_of(status))])),
+            }
+        };
+        Box::pin(futures::stream::once(answered).flatten())
+    })
+}
+
+fn stream_request(metadata: HeaderMap, reader: ByteReader) -> Request<RpcBody> {
     let mut request = Request::new(RpcBody::new(FrameBody::new(reader, None)));
     *request.method_mut() = http::Method::POST;
     *request.headers_mut() = metadata;
@@ -297,7 +328,11 @@ pub async fn open_stream(
         HeaderValue::from_static("application/grpc"),
     );
     headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
-    let response = connection.request(STREAM_PATH, request).await?;
+    request
+}
+
+/// The metadata and the body of an answer that is no refusal.
+fn accepted(response: Response<Incoming>) -> Result<(HeaderMap, Incoming), Status> {
     let (parts, body) = response.into_parts();
     if let Some(status) = Status::from_header_map(&parts.headers)
         && status.code() != Code::Ok
@@ -310,15 +345,14 @@ pub async fn open_stream(
             parts.status
         )));
     }
-    Ok(OpenedStream {
-        metadata: parts.headers,
-        stream: hold(writer, |keeper| {
-            Box::pin(FrameReader {
-                body: Some(body),
-                decoder: FrameDecoder::default(),
-                keeper: Some(keeper),
-            })
-        }),
+    Ok((parts.headers, body))
+}
+
+fn response_reader(body: Incoming, keeper: Keeper<Incoming>) -> ByteReader {
+    Box::pin(FrameReader {
+        body: Some(body),
+        decoder: FrameDecoder::default(),
+        keeper: Some(keeper),
     })
 }
 
