@@ -39,6 +39,11 @@ pub trait Dial: Send + Sync + 'static {
     /// Where it leads, for people.
     fn target(&self) -> String;
 
+    /// How long opening a stream may take.
+    fn patience(&self) -> Duration {
+        CONNECT_TIMEOUT
+    }
+
     /// How to find out that the other side is gone; unix sockets tell by themselves.
     fn keep_alive(&self) -> Option<KeepAlive> {
         None
@@ -207,7 +212,7 @@ impl Dialer {
     ///
     /// # Errors
     ///
-    /// If the exporter cannot be reached within ten seconds.
+    /// If the exporter cannot be reached within [`Dial::patience`].
     pub async fn connect(&self) -> Result<Connection> {
         let unreachable = |source: io::Error| Error::Unreachable {
             target: self.target(),
@@ -219,12 +224,13 @@ impl Dialer {
                 .await
                 .map_err(|status| Error::refused("connecting", status))
         };
-        tokio::time::timeout(CONNECT_TIMEOUT, open)
+        let patience = self.0.patience();
+        tokio::time::timeout(patience, open)
             .await
             .unwrap_or_else(|_| {
                 Err(unreachable(io::Error::new(
                     io::ErrorKind::TimedOut,
-                    format!("no answer within {} seconds", CONNECT_TIMEOUT.as_secs()),
+                    format!("no answer within {} seconds", patience.as_secs()),
                 )))
             })
     }

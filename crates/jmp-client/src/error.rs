@@ -26,6 +26,35 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// The controller does not answer.
+    #[error("cannot reach the controller: {0}")]
+    ControllerUnreachable(#[source] jmp_wire::endpoint::ConnectError),
+    /// The router that the controller named does not answer.
+    #[error("cannot reach the router that the controller named: {0}")]
+    RouterUnreachable(#[source] jmp_wire::endpoint::ConnectError),
+    /// The controller named a router that makes no sense.
+    #[error("the controller named a router that cannot be used: {0}")]
+    Router(String),
+    /// The lease is over, or will never be ready.
+    #[error("lease {name} cannot be used, {reason}: {message}")]
+    LeaseOver {
+        /// Name of the lease.
+        name: String,
+        /// One word.
+        reason: String,
+        /// Text of the controller.
+        message: String,
+    },
+    /// The lease was not ready in time.
+    #[error("lease {name} was not ready within {} s: {message}", limit.as_secs())]
+    LeaseTimeout {
+        /// Name of the lease.
+        name: String,
+        /// How long was waited.
+        limit: std::time::Duration,
+        /// What it waits for.
+        message: String,
+    },
     /// The exporter answered with an error.
     #[error("{what} failed with gRPC {code}: {message}")]
     Refused {

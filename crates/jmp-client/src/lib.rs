@@ -18,17 +18,22 @@
 pub mod allow;
 pub mod client;
 pub mod console;
+pub mod controller;
 pub mod dial;
 mod error;
 pub mod forward;
+pub mod lease;
 pub mod local;
 mod remote;
 pub mod tree;
+pub mod tunnel;
 
 pub use allow::AllowList;
 pub use client::{Client, LogLine, Status};
+pub use controller::{Controller, LeaseChange, LeaseFilter, LeaseRequest};
 pub use dial::{Dial, Dialer, trust_from_environment};
 pub use error::{Error, Result};
 pub use jmp_driver::{ByteStream, DriverHandle, ResourceHandle};
 pub use local::{LocalRecords, LocalSession};
 pub use tree::{Device, MethodInfo};
+pub use tunnel::{LeaseDial, LeaseSocket};

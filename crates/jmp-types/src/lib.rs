@@ -12,7 +12,7 @@ mod time_span;
 pub use ids::{
     Alias, ClientName, DriverUuid, ExporterName, IdError, LeaseName, Namespace, SessionId,
 };
-pub use jiff::Timestamp;
+pub use jiff::{SignedDuration, Timestamp};
 pub use labels::{LabelError, Labels};
 pub use selector::{Selector, SelectorError, SelectorTerm};
 pub use time_span::{ParsedTimeSpan, TimeSpan, TimeSpanError};

@@ -5,24 +5,16 @@ use std::ffi::OsString;
 use crate::error::CliError;
 
 /// Words that mean such a command.
-pub const WORDS: [&str; 20] = [
+pub const WORDS: [&str; 12] = [
     "admin",
     "a",
     "auth",
-    "create",
-    "c",
-    "delete",
-    "del",
-    "d",
-    "get",
-    "g",
     "import",
     "i",
     "login",
     "lease",
     "leases",
     "mcp",
-    "update",
     "client",
     "clients",
     "exporters",

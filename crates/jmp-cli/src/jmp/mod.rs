@@ -3,6 +3,7 @@
 //! All commands are listed in [`Command`] and started in [`dispatch`]; each is one module with its
 //! arguments and a `run`. Commands that touch the network are `async`, and only those pay for a runtime.
 
+pub mod client;
 pub mod completion;
 pub mod config;
 pub mod controller;
@@ -11,6 +12,7 @@ pub mod driver;
 pub mod exporter;
 pub mod globals;
 pub mod info;
+pub mod lease;
 pub mod local;
 pub mod man;
 pub mod prompt;
@@ -71,6 +73,14 @@ enum Command {
     #[command(visible_aliases = ["sh", "s"])]
     Shell(Box<shell::Args>),
     Run(run::Args),
+    #[command(visible_alias = "g")]
+    Get(lease::get::Args),
+    #[command(visible_alias = "c")]
+    Create(lease::create::Args),
+    Update(lease::update::Args),
+    #[command(visible_aliases = ["del", "d"])]
+    Delete(lease::delete::Args),
+    Describe(lease::describe::Args),
     Local(local::Args),
     Info(info::Args),
     #[command(visible_alias = "conf")]
@@ -94,6 +104,11 @@ fn dispatch(command: Command, globals: &Globals) -> Result<u8, CliError> {
         Command::Demo(arguments) => wait(demo::run(arguments, globals)),
         Command::Shell(arguments) => wait(shell::run(*arguments, globals)),
         Command::Run(arguments) => wait(run::run(arguments, globals)),
+        Command::Get(arguments) => wait(lease::get::run(arguments, globals)),
+        Command::Create(arguments) => wait(lease::create::run(arguments, globals)),
+        Command::Update(arguments) => wait(lease::update::run(arguments, globals)),
+        Command::Delete(arguments) => wait(lease::delete::run(arguments, globals)),
+        Command::Describe(arguments) => wait(lease::describe::run(arguments, globals)),
         Command::Local(arguments) => wait(local::run(arguments, globals)),
         Command::Info(_) => info::run(globals),
         Command::Config(arguments) => config::run(arguments, globals),

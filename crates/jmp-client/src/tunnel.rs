@@ -1,0 +1,231 @@
+//! The way to the exporter of a lease: Dial at the controller, then a stream through a router.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::HeaderMap;
+use jmp_wire::endpoint::{CONTROLLER_KEEP_ALIVE, Endpoint, bearer};
+use jmp_wire::rpc;
+use jmp_wire::stream::{self, ByteStream};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tonic::{Code, Status};
+
+use crate::controller::Controller;
+use crate::dial::{Dial, Io};
+use crate::error::{Error, Result};
+
+/// First pause after a Dial that found the exporter not ready (facts: protocol 8.2).
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long one Dial may take: the controller waits up to 30 s for the exporter.
+const DIAL_LIMIT: Duration = Duration::from_secs(40);
+/// Local connections that may be open at once; each is a tunnel.
+const MOST_TUNNELS: usize = 256;
+
+/// Opens tunnels to the exporter of one lease. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LeaseDial {
+    controller: Controller,
+    lease: Arc<str>,
+    patience: Duration,
+}
+
+// === impl LeaseDial ===
+
+impl LeaseDial {
+    /// Tunnels to the exporter of `lease`; one that is not ready yet is waited for during `patience`.
+    #[must_use]
+    pub fn new(controller: Controller, lease: &str, patience: Duration) -> Self {
+        Self {
+            controller,
+            lease: lease.into(),
+            patience,
+        }
+    }
+
+    /// Opens one tunnel.
+    ///
+    /// # Errors
+    ///
+    /// The status of whoever refused it: controller or router.
+    pub async fn open(&self) -> Result<ByteStream> {
+        let deadline = Instant::now() + self.patience;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match self.attempt().await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => error,
+            };
+            if !may_pass(&error) || Instant::now() + pause >= deadline {
+                return Err(error);
+            }
+            tracing::debug!(%error, lease = %self.lease, "no tunnel yet; trying again");
+            tokio::time::sleep(crate::lease::jittered(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn attempt(&self) -> Result<ByteStream> {
+        let (address, token) = self.controller.dial(&self.lease, DIAL_LIMIT).await?;
+        let endpoint: Endpoint = address
+            .parse()
+            .map_err(|error| Error::Router(format!("{error}")))?;
+        let metadata = bearer(&token).map_err(|error| Error::Router(format!("{error}")))?;
+        let connecting =
+            self.controller
+                .connector()
+                .connect(&endpoint, metadata, CONTROLLER_KEEP_ALIVE);
+        let connection = connecting.await.map_err(Error::RouterUnreachable)?;
+        let opened = rpc::open_stream(&connection, HeaderMap::new())
+            .await
+            .map_err(|status| Error::refused("opening a tunnel through the router", status))?;
+        // The tunnel is the only user of its connection, which ends with it.
+        Ok(opened.stream.guarded(connection))
+    }
+}
+
+/// Whether the same may work a moment later.
+fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::Refused { status, .. } => match status.code() {
+            Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded => true,
+            Code::FailedPrecondition => status.message().contains("not ready"),
+            _ => false,
+        },
+        Error::ControllerUnreachable(_) | Error::RouterUnreachable(_) => true,
+        _ => false,
+    }
+}
+
+#[async_trait]
+impl Dial for LeaseDial {
+    async fn dial(&self) -> io::Result<Pin<Box<dyn Io>>> {
+        let stream = self.open().await.map_err(into_io)?;
+        Ok(Box::pin(stream.into_io()))
+    }
+
+    fn target(&self) -> String {
+        format!("the exporter of lease {}", self.lease)
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience + DIAL_LIMIT
+    }
+}
+
+fn into_io(error: Error) -> io::Error {
+    let text = error.to_string();
+    match error {
+        Error::Refused { status, .. } => rpc::error_of(Status::new(status.code(), text)),
+        _ => io::Error::new(io::ErrorKind::NotConnected, text),
+    }
+}
+
+/// A private unix socket every connection to which becomes a tunnel. Dropping it ends them all.
+#[derive(Debug)]
+pub struct LeaseSocket {
+    path: PathBuf,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    accepting: AbortOnDropHandle<()>,
+}
+
+// === impl LeaseSocket ===
+
+impl LeaseSocket {
+    /// Listens on `path`, in a directory that only the user can enter. `failed` hears why a connection
+    /// got no tunnel.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be made.
+    pub fn bind(
+        path: &Path,
+        dial: LeaseDial,
+        failed: impl Fn(&Error) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let listener = UnixListener::bind(path)?;
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let accept = accept(
+            listener,
+            dial,
+            tasks.clone(),
+            stop.clone(),
+            Arc::new(failed),
+        );
+        Ok(Self {
+            path: path.to_owned(),
+            tasks,
+            stop,
+            accepting: AbortOnDropHandle::new(tokio::spawn(accept)),
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Ends all tunnels and waits for that.
+    pub async fn close(self) {
+        self.stop.cancel();
+        drop(self.accepting);
+        self.tasks.close();
+        self.tasks.wait().await;
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn accept(
+    listener: UnixListener,
+    dial: LeaseDial,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    failed: Arc<dyn Fn(&Error) + Send + Sync>,
+) {
+    let places = Arc::new(Semaphore::new(MOST_TUNNELS));
+    loop {
+        // Those who come when all places are taken wait in the socket's own queue.
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let connection = match listener.accept().await {
+            Ok((connection, _)) => connection,
+            Err(error) => {
+                // Out of descriptors: those in use will be given back.
+                tracing::warn!(%error, "cannot accept a connection to the session");
+                tokio::time::sleep(LONGEST_PAUSE).await;
+                continue;
+            }
+        };
+        let (dial, stop, failed) = (dial.clone(), stop.clone(), failed.clone());
+        tasks.spawn(async move {
+            let carried = carry(connection, dial);
+            if let Some(Err(error)) = stop.run_until_cancelled(carried).await {
+                failed(&error);
+            }
+            drop(place);
+        });
+    }
+}
+
+/// Carries one local connection through a tunnel of its own until both directions have ended.
+async fn carry(connection: UnixStream, dial: LeaseDial) -> Result<()> {
+    let tunnel = dial.open().await?;
+    match stream::bridge(ByteStream::from_io(connection), tunnel).await {
+        Ok((sent, received)) => tracing::debug!(sent, received, "tunnel ended"),
+        Err(error) => tracing::debug!(%error, "tunnel broke"),
+    }
+    Ok(())
+}
