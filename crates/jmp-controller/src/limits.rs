@@ -1,0 +1,181 @@
+//! How much one caller may ask for.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::Status;
+
+/// The longest text of a selector in bytes.
+pub const SELECTOR_LIMIT: usize = 16 * 1024;
+
+/// How often something may be done: `burst` times at once, `per_second` times for ever.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Refill, in calls per second.
+    pub per_second: f64,
+    /// Calls that may be made at once after a pause.
+    pub burst: f64,
+}
+
+/// Counts calls by caller and refuses those beyond a [`Rate`]. Holds a bounded number of callers:
+/// when they are more, the newcomers share one allowance until others have paused.
+#[derive(Debug)]
+pub struct RateLimiter<K> {
+    rate: Rate,
+    capacity: usize,
+    buckets: Mutex<Buckets<K>>,
+}
+
+#[derive(Debug)]
+struct Buckets<K> {
+    known: HashMap<K, Bucket>,
+    others: Bucket,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    left: f64,
+    updated: Instant,
+}
+
+// === impl RateLimiter ===
+
+impl<K: Eq + Hash> RateLimiter<K> {
+    /// A limiter that tells at most `capacity` callers apart.
+    #[must_use]
+    pub fn new(rate: Rate, capacity: usize) -> Self {
+        Self {
+            rate,
+            capacity,
+            buckets: Mutex::new(Buckets {
+                known: HashMap::new(),
+                others: Bucket {
+                    left: rate.burst,
+                    updated: Instant::now(),
+                },
+            }),
+        }
+    }
+
+    /// Counts one call of `caller`.
+    ///
+    /// # Errors
+    /// How long to wait before the next one.
+    pub fn take(&self, caller: K) -> Result<(), Duration> {
+        let now = Instant::now();
+        let rate = self.rate;
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if !buckets.known.contains_key(&caller) && buckets.known.len() >= self.capacity {
+            // Whoever has a full allowance is no different from one never seen.
+            buckets
+                .known
+                .retain(|_, bucket| bucket.at(now, rate) < rate.burst);
+            if buckets.known.len() >= self.capacity {
+                return buckets.others.take(now, rate);
+            }
+        }
+        buckets
+            .known
+            .entry(caller)
+            .or_insert(Bucket {
+                left: rate.burst,
+                updated: now,
+            })
+            .take(now, rate)
+    }
+
+    /// The same with the status of a refused call.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED with the time to wait.
+    pub fn check(&self, caller: K) -> Result<(), Status> {
+        self.take(caller).map_err(|wait| {
+            Status::resource_exhausted(format!(
+                "too many changing calls by this identity: wait {} ms before the next one",
+                wait.as_millis().max(1)
+            ))
+        })
+    }
+}
+
+// === impl Bucket ===
+
+impl Bucket {
+    fn at(&self, now: Instant, rate: Rate) -> f64 {
+        let passed = now.saturating_duration_since(self.updated).as_secs_f64();
+        (self.left + passed * rate.per_second).min(rate.burst)
+    }
+
+    fn take(&mut self, now: Instant, rate: Rate) -> Result<(), Duration> {
+        self.left = self.at(now, rate);
+        self.updated = now;
+        if self.left >= 1.0 {
+            self.left -= 1.0;
+            return Ok(());
+        }
+        let wait = (1.0 - self.left) / rate.per_second.max(f64::MIN_POSITIVE);
+        Err(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX))
+    }
+}
+
+/// What counts as one network peer: an address, or for IPv6 the network of one host.
+#[must_use]
+pub fn peer_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let bits = address.to_bits() & !u128::from(u64::MAX);
+            IpAddr::V6(bits.into())
+        }
+        short => short,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate {
+        per_second: 2.0,
+        burst: 3.0,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_passes_and_then_the_rate_counts() {
+        let limiter = RateLimiter::new(RATE, 10);
+        for _ in 0..3 {
+            limiter.take("a").unwrap();
+        }
+        assert_eq!(limiter.take("a"), Err(Duration::from_millis(500)));
+        limiter.take("b").unwrap();
+        tokio::time::advance(Duration::from_millis(500)).await;
+        limiter.take("a").unwrap();
+        let refused = limiter.check("a").unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        assert!(refused.message().contains("500 ms"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_callers_take_bounded_memory() {
+        let limiter = RateLimiter::new(RATE, 100);
+        let passed = (0..10_000).filter(|caller| limiter.take(*caller).is_ok());
+        // The known ones and one shared allowance.
+        assert_eq!(passed.count(), 103);
+        assert_eq!(limiter.buckets.lock().unwrap().known.len(), 100);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        limiter.take(20_000).unwrap();
+        assert_eq!(limiter.buckets.lock().unwrap().known.len(), 1);
+    }
+
+    #[test]
+    fn hosts_with_many_addresses_are_one_peer() {
+        let network = |text: &str| peer_network(text.parse().unwrap());
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+    }
+}
