@@ -1,6 +1,7 @@
 //! Hook scripts: run on a terminal of their own, logged line by line, never left behind
 //! (facts: protocol 6.6).
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
@@ -21,6 +22,10 @@ use crate::session::Session;
 const LOGGER: &str = "jumpstarter.exporter.hooks";
 /// Longest text that a hook can give to the people who open a shell, in bytes.
 const MOTD_LIMIT: u64 = 64 * 1024;
+/// Lines of a failed hook's output that its status message repeats.
+const TAIL_LINES: usize = 8;
+/// Characters of each of them.
+const TAIL_WIDTH: usize = 160;
 
 /// A hook as it is configured.
 #[derive(Clone)]
@@ -105,6 +110,8 @@ pub(crate) struct HookRunner {
 pub(crate) struct Finished {
     pub outcome: HookOutcome,
     pub leftovers: Option<Leftovers>,
+    /// The end of its output, to follow the reason of a failure.
+    tail: String,
 }
 
 /// What a hook left running in the background. Dropping it ends that.
@@ -140,12 +147,14 @@ impl HookRunner {
             return Finished::new(HookOutcome::Success);
         };
         let _ = std::fs::remove_file(&self.motd);
-        let finished = match self.command(hook, script).spawn().await {
+        let mut finished = match self.command(hook, script).spawn().await {
             Ok(child) => attend(child, script, log.clone(), cancelled).await,
             Err(error) => Finished::failed(error.to_string()),
         };
-        if let HookOutcome::Failed { reason } = &finished.outcome {
+        if let HookOutcome::Failed { reason } = &mut finished.outcome {
             log.error(format!("{} hook failed: {reason}", hook.name()));
+            // The log has that already; whoever is told the status may not see the log.
+            reason.push_str(&finished.tail);
         }
         if hook == Hook::BeforeLease {
             self.session.set_hook_motd(self.read_motd(&log));
@@ -213,6 +222,7 @@ impl Finished {
         Self {
             outcome,
             leftovers: None,
+            tail: String::new(),
         }
     }
 
@@ -234,6 +244,7 @@ async fn attend(
     let mut output = Output {
         pty: child.pty.take(),
         lines: LineSplitter::default(),
+        tail: Tail::default(),
         log,
     };
     let end = tokio::select! {
@@ -261,12 +272,16 @@ async fn attend(
                 reason = format!("{reason}, and {error}");
             }
             output.rest();
-            return Finished::failed(reason);
+            return Finished {
+                tail: output.tail.text(),
+                ..Finished::failed(reason)
+            };
         }
     };
     output.rest();
     Finished {
         outcome,
+        tail: output.tail.text(),
         leftovers: Some(Leftovers { child, output }),
     }
 }
@@ -276,6 +291,7 @@ struct Output {
     /// `None` once it has ended.
     pty: Option<Pty>,
     lines: LineSplitter,
+    tail: Tail,
     log: Logger,
 }
 
@@ -304,13 +320,69 @@ impl Output {
             self.feed(&buffer[..count]);
         }
         if let Some(line) = self.lines.finish() {
+            self.tail.push(&line);
             self.log.info(line);
         }
     }
 
     fn feed(&mut self, bytes: &[u8]) {
         for line in self.lines.feed(bytes) {
+            self.tail.push(&line);
             self.log.info(line);
         }
+    }
+}
+
+/// The last lines of what a hook printed, for those who see no more than the status.
+#[derive(Debug, Default)]
+struct Tail(VecDeque<String>);
+
+// === impl Tail ===
+
+impl Tail {
+    fn push(&mut self, line: &str) {
+        if line.trim().is_empty() {
+            return;
+        }
+        if self.0.len() == TAIL_LINES {
+            self.0.pop_front();
+        }
+        let mut characters = line.chars().filter(|character| !character.is_control());
+        let mut shown: String = characters.by_ref().take(TAIL_WIDTH).collect();
+        if characters.next().is_some() {
+            shown.push('…');
+        }
+        self.0.push_back(shown);
+    }
+
+    /// What follows the reason of a failure.
+    fn text(&self) -> String {
+        let lines: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        match lines.as_slice() {
+            [] => String::new(),
+            lines => format!("; it printed last:\n{}", lines.join("\n")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_is_bounded() {
+        let mut tail = Tail::default();
+        assert_eq!(tail.text(), "");
+        for number in 0..100 {
+            tail.push(&format!("{number} \u{1b}[1m{}", "€".repeat(1000)));
+            tail.push(" ");
+        }
+        let text = tail.text();
+        assert!(text.starts_with("; it printed last:\n92 [1m€"), "{text}");
+        assert_eq!(text.lines().count(), 1 + TAIL_LINES);
+        assert!(
+            text.lines()
+                .all(|line| line.chars().count() <= TAIL_WIDTH + 1)
+        );
     }
 }

@@ -7,6 +7,7 @@ pub mod hooks;
 pub mod lifecycle;
 mod lines;
 pub mod listen;
+mod runs;
 mod service;
 pub mod session;
 pub mod status;

@@ -3,26 +3,20 @@
 //! All decisions are [`jmp_lease::step`]'s; this actor feeds it events and the time and carries
 //! out its effects, in their order. See `docs/design/0003-exporter-status.md`.
 
-use std::collections::HashMap;
-use std::future::Future;
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jmp_driver::Origin;
-use jmp_driver::log::Severity;
 use jmp_lease::{
-    Effect, EndSessionReply, Event, Exporter, ExporterStatus, Hook, HookOutcome, HookRun, Mode,
-    Moment, StatusUpdate, step,
+    Effect, EndSessionReply, Event, Exporter, ExporterStatus, Mode, Moment, StatusUpdate, step,
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::hooks::{Finished, HookRunner, HookScripts, Leftovers};
+use crate::hooks::{HookRunner, HookScripts};
+use crate::runs::{HookRuns, severity, until};
 use crate::session::{EndSession, Session};
 
 /// Name of the lease that a session without a controller is said to have (facts: protocol 10.3).
@@ -79,8 +73,7 @@ impl Lifecycle {
             session,
             runner,
             mailbox,
-            runs: HashMap::new(),
-            background: Background::default(),
+            runs: HookRuns::default(),
             exit: None,
         };
         let actor = tokio::spawn(actor.live(options.mode));
@@ -158,51 +151,13 @@ fn runner(session: &Session, options: &LifecycleOptions) -> io::Result<HookRunne
     })
 }
 
-/// What turns leave running, until the next one.
-#[derive(Debug, Default)]
-struct Background {
-    tasks: TaskTracker,
-    ending: CancellationToken,
-}
-
-// === impl Background ===
-
-impl Background {
-    fn keep(&self, leftovers: Leftovers) {
-        let ending = self.ending.clone();
-        self.tasks.spawn(leftovers.follow(ending));
-    }
-
-    /// Ends all of it and waits for that.
-    async fn end(&mut self) {
-        let ended = std::mem::take(self);
-        ended.ending.cancel();
-        ended.tasks.close();
-        ended.tasks.wait().await;
-    }
-}
-
-/// A hook at work.
-struct Running {
-    cancel: CancellationToken,
-    task: JoinHandle<Finished>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // The child goes with the task.
-        self.task.abort();
-    }
-}
-
 struct Actor {
     exporter: Exporter,
     started: Instant,
     session: Session,
     runner: HookRunner,
     mailbox: mpsc::Receiver<Message>,
-    runs: HashMap<HookRun, Running>,
-    background: Background,
+    runs: HookRuns,
     exit: Option<u8>,
 }
 
@@ -225,8 +180,7 @@ impl Actor {
                     // The session holds a sender as long as it lives, and this holds the session.
                     None => return 1,
                 },
-                (run, finished) = next_finished(&mut self.runs) => {
-                    let outcome = self.hook_over(run, finished);
+                (run, outcome) = self.runs.next() => {
                     self.handle(Event::HookFinished { run, outcome }, None).await;
                 }
                 () = until(self.started, deadline) => self.handle(Event::Tick, None).await,
@@ -254,17 +208,11 @@ impl Actor {
     async fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::ReportStatus(update) => self.report(update).await,
-            Effect::RunHook { hook, run } => self.start_hook(hook, run),
-            Effect::CancelHook { run } => {
-                if let Some(mut running) = self.runs.remove(&run) {
-                    running.cancel.cancel();
-                    let finished = (&mut running.task).await;
-                    self.hook_over(run, finished);
-                }
-            }
+            Effect::RunHook { hook, run } => self.runs.start(self.runner.clone(), hook, run),
+            Effect::CancelHook { run } => self.runs.cancel(run).await,
             Effect::CloseClientStreams => self.session.end_turn(),
             Effect::CloseSession => {
-                self.background.end().await;
+                self.runs.end_background().await;
                 self.session.close().await;
             }
             Effect::ExitProcess(code) => self.exit = Some(code),
@@ -274,77 +222,15 @@ impl Actor {
     }
 
     async fn report(&mut self, update: StatusUpdate) {
-        let severity = match update.status {
-            ExporterStatus::BeforeLeaseHookFailed | ExporterStatus::AfterLeaseHookFailed => {
-                Severity::Error
-            }
-            _ if update.message.starts_with(jmp_lease::HOOK_WARNING_PREFIX) => Severity::Warning,
-            _ => Severity::Info,
-        };
+        let severity = severity(&update);
         let text = format!("status {}: {}", update.status, update.message);
         self.session.note(severity, text);
         match update.status {
             ExporterStatus::LeaseReady => self.session.begin_turn(),
             // What the last turn's hook left behind belongs to that turn.
-            ExporterStatus::Available => self.background.end().await,
+            ExporterStatus::Available => self.runs.end_background().await,
             _ => {}
         }
         self.session.status().set(update.status, update.message);
-    }
-
-    fn start_hook(&mut self, hook: Hook, run: HookRun) {
-        let runner = self.runner.clone();
-        let cancel = CancellationToken::new();
-        let cancelled = cancel.clone();
-        let task = tokio::spawn(async move { runner.run(hook, cancelled).await });
-        self.runs.insert(run, Running { cancel, task });
-    }
-
-    fn hook_over(
-        &mut self,
-        run: HookRun,
-        finished: Result<Finished, tokio::task::JoinError>,
-    ) -> HookOutcome {
-        self.runs.remove(&run);
-        match finished {
-            Ok(finished) => {
-                if let Some(leftovers) = finished.leftovers {
-                    self.background.keep(leftovers);
-                }
-                finished.outcome
-            }
-            Err(error) => HookOutcome::Failed {
-                reason: format!("whoever ran it failed: {error}"),
-            },
-        }
-    }
-}
-
-/// The next hook that ends; never, if none runs.
-async fn next_finished(
-    runs: &mut HashMap<HookRun, Running>,
-) -> (HookRun, Result<Finished, tokio::task::JoinError>) {
-    std::future::poll_fn(|task| {
-        for (run, running) in runs.iter_mut() {
-            if let std::task::Poll::Ready(finished) =
-                std::pin::Pin::new(&mut running.task).poll(task)
-            {
-                return std::task::Poll::Ready((*run, finished));
-            }
-        }
-        std::task::Poll::Pending
-    })
-    .await
-}
-
-async fn until(started: Instant, deadline: Option<Moment>) {
-    match deadline {
-        Some(deadline) => {
-            let at = started.checked_add(deadline.elapsed());
-            // A deadline beyond the clock is as good as none, but a tick a day does no harm.
-            let at = at.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
-            tokio::time::sleep_until(at).await;
-        }
-        None => std::future::pending().await,
     }
 }

@@ -313,7 +313,7 @@ async fn a_timeout_ends_the_hook_with_all_it_started() {
     let shown = fixture.status("LEASE_READY").await;
     assert_eq!(
         shown.message,
-        "[HOOK_WARNING] beforeLease hook failed: timed out after 0.3 s"
+        "[HOOK_WARNING] beforeLease hook failed: timed out after 0.3 s; it printed last:\nasked"
     );
     assert!(!is_alive(&pid), "what the hook started is still there");
     let log = fixture.log_until("asked").await;
