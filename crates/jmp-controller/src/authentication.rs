@@ -164,7 +164,7 @@ impl Context {
             return Err(denied());
         }
         let generation = claims.generation.unwrap_or_default();
-        if holder.credential.revoked || generation < holder.credential.generation {
+        if !holder.credential.accepts(generation, self.now()) {
             return Err(Status::permission_denied(format!(
                 "{}: the token was revoked; get a new one from an administrator",
                 denied().message()

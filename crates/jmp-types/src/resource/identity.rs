@@ -56,6 +56,10 @@ pub struct CredentialRecord {
     /// All tokens are revoked, until the next rotation.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub revoked: bool,
+    /// Until then tokens of the generation before this one are good, too: whoever rotates its own
+    /// token has calls under way with the old one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous_until: Option<Timestamp>,
 }
 
 /// Somebody who may do everything. Lives in the namespace of its name's controller, `default`.
@@ -79,6 +83,18 @@ pub struct Router {
     pub status: ClientStatus,
 }
 
+// === impl CredentialRecord ===
+
+impl CredentialRecord {
+    /// Whether a token of that generation is good at `now`.
+    #[must_use]
+    pub fn accepts(&self, generation: u64, now: Timestamp) -> bool {
+        let overlapping = generation.checked_add(1) == Some(self.generation)
+            && self.previous_until.is_some_and(|until| now < until);
+        !self.revoked && (generation >= self.generation || overlapping)
+    }
+}
+
 // === impl Client ===
 
 impl Client {
@@ -86,5 +102,27 @@ impl Client {
     #[must_use]
     pub fn key(&self) -> Key {
         self.metadata.key()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_end_with_their_generation() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let mut record = CredentialRecord {
+            generation: 3,
+            ..CredentialRecord::default()
+        };
+        assert!(record.accepts(3, at(0)));
+        assert!(!record.accepts(2, at(0)));
+        record.previous_until = Some(at(60));
+        assert!(record.accepts(2, at(59)));
+        assert!(!record.accepts(2, at(60)));
+        assert!(!record.accepts(1, at(0)));
+        record.revoked = true;
+        assert!(!record.accepts(3, at(0)) && !record.accepts(2, at(0)));
     }
 }
