@@ -7,6 +7,7 @@ use jmp_proto::jmp::v1::{LeaseState, Queue};
 use jmp_proto::jumpstarter::client::v1 as wire;
 use jmp_proto::v1::Condition;
 use jmp_types::Timestamp;
+use jmp_wire::backoff::Backoff;
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -15,8 +16,6 @@ use crate::error::{Error, Result};
 
 /// Between two looks at a lease of a controller that cannot tell by itself.
 const POLL: Duration = Duration::from_secs(1);
-/// Longest pause after a failed look.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Reason with which old controllers say that no exporter is there at present (facts: protocol 8.1).
 const NO_EXPORTER: &str = "NoExporter";
 
@@ -174,7 +173,8 @@ pub struct States<'a> {
     watch: Option<Watch>,
     polling: bool,
     asked: bool,
-    failures: u32,
+    failed: bool,
+    backoff: Backoff,
 }
 
 type Watch = std::pin::Pin<Box<dyn futures::Stream<Item = Result<LeaseState>> + Send>>;
@@ -191,7 +191,8 @@ impl<'a> States<'a> {
             watch: None,
             polling: false,
             asked: false,
-            failures: 0,
+            failed: false,
+            backoff: Backoff::reconnect(),
         }
     }
 
@@ -206,41 +207,46 @@ impl<'a> States<'a> {
             if let Some(watch) = &mut self.watch {
                 match watch.next().await {
                     Some(Ok(state)) => {
-                        self.failures = 0;
+                        self.succeeded();
                         return Ok(state);
                     }
                     Some(Err(error)) if !is_transient(&error) => return Err(error),
                     // The end of a watch is the end of the lease or of the controller: look again.
-                    Some(Err(_)) | None => self.watch = None,
+                    Some(Err(_)) | None => {
+                        self.watch = None;
+                        self.failed = true;
+                    }
                 }
             }
-            if self.failures > 0 || (self.polling && self.asked) {
+            if self.failed || (self.polling && self.asked) {
                 tokio::time::sleep(self.pause()).await;
             }
             match self.ask().await {
                 Ok(Some(state)) => {
-                    self.asked = true;
-                    self.failures = 0;
+                    self.succeeded();
                     return Ok(state);
                 }
                 Ok(None) => {}
                 Err(error) if is_transient(&error) => {
-                    self.failures += 1;
+                    self.failed = true;
                     tracing::debug!(%error, lease = self.name, "looking at the lease failed; trying again");
                 }
                 Err(error) => return Err(error),
             }
-            // A watch that ends at once without a state must not be asked for without a pause.
-            self.failures = self.failures.max(u32::from(self.asked && !self.polling));
         }
+    }
+
+    fn succeeded(&mut self) {
+        self.asked = true;
+        self.failed = false;
+        self.backoff.reset();
     }
 
     async fn ask(&mut self) -> Result<Option<LeaseState>> {
         if !self.polling {
             match self.controller.watch_lease(self.name).await? {
                 Some(watch) => {
-                    self.watch = Some(Box::pin(watch));
-                    self.asked = true;
+                    self.watch = Some(watch);
                     return Ok(None);
                 }
                 None => self.polling = true,
@@ -253,25 +259,13 @@ impl<'a> States<'a> {
         }))
     }
 
-    fn pause(&self) -> Duration {
-        if self.failures == 0 {
-            return POLL;
+    fn pause(&mut self) -> Duration {
+        if self.failed {
+            self.backoff.pause()
+        } else {
+            POLL
         }
-        let doubled = Duration::from_millis(250) * 2_u32.saturating_pow(self.failures.min(8));
-        jittered(doubled.min(LONGEST_PAUSE))
     }
-}
-
-/// Something between half of `pause` and all of it, so that those who lost the same peer do not all come
-/// back at once.
-pub(crate) fn jittered(pause: Duration) -> Duration {
-    let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the low bits are as random as any"
-    )]
-    let share = f64::from(random as u32) / f64::from(u32::MAX);
-    pause.mul_f64(0.5 + share / 2.0)
 }
 
 /// Whether asking again later may help.

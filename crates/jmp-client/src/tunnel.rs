@@ -69,7 +69,7 @@ impl LeaseDial {
                 return Err(error);
             }
             tracing::debug!(%error, lease = %self.lease, "no tunnel yet; trying again");
-            tokio::time::sleep(crate::lease::jittered(pause)).await;
+            tokio::time::sleep(jmp_wire::backoff::jittered(pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }

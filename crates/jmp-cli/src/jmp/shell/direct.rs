@@ -156,7 +156,8 @@ pub async fn run(listener: Listener, mut launch: Launch, filter: Filter) -> Resu
     code
 }
 
-async fn wait_until_ready(client: &Client) -> Result<(), CliError> {
+/// Waits until the exporter may be used, and tells what it waits for.
+pub async fn wait_until_ready(client: &Client) -> Result<(), CliError> {
     let deadline = Instant::now() + READY_LIMIT;
     let mut told = String::new();
     loop {
@@ -166,9 +167,7 @@ async fn wait_until_ready(client: &Client) -> Result<(), CliError> {
         };
         match status.name.as_str() {
             "LEASE_READY" => {
-                if let Some(warning) = status.message.strip_prefix(HOOK_WARNING) {
-                    output::warn(warning);
-                }
+                tell_warning(&status.message);
                 return Ok(());
             }
             "BEFORE_LEASE_HOOK_FAILED" | "AFTER_LEASE_HOOK_FAILED" | "OFFLINE" => {
@@ -195,6 +194,13 @@ async fn wait_until_ready(client: &Client) -> Result<(), CliError> {
     }
 }
 
+/// Shows a status text that is a warning of a hook.
+pub fn tell_warning(message: &str) {
+    if let Some(warning) = message.strip_prefix(HOOK_WARNING) {
+        output::warn(warning);
+    }
+}
+
 fn reason(message: &str) -> String {
     if message.is_empty() {
         String::new()
@@ -203,7 +209,8 @@ fn reason(message: &str) -> String {
     }
 }
 
-fn shown_line(line: LogLine) -> Line {
+/// A line of an exporter elsewhere.
+pub fn shown_line(line: LogLine) -> Line {
     Line {
         source: line.source,
         level: LogLevel::of(&line.severity),

@@ -4,13 +4,17 @@ use std::ffi::{OsStr, OsString};
 use std::future::Future;
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::time::Duration;
 
-use jmp_process::Foreground;
+use jmp_process::{ExitStatus, Foreground, ForegroundChild, Signal};
 
 use crate::error::CliError;
 use crate::exit;
 use crate::jmp::runtime_directory::RuntimeDirectory;
 use crate::output;
+
+/// How long a program may go on after it was hung up on.
+const HANG_UP_GRACE: Duration = Duration::from_secs(15);
 
 /// Variables of another session that must not leak into this one.
 const FOREIGN: [&str; 8] = [
@@ -79,6 +83,23 @@ impl Launch {
         directory: &RuntimeDirectory,
         meanwhile: impl Future<Output = ()>,
     ) -> Result<u8, CliError> {
+        self.run_until(context, directory, meanwhile, std::future::pending())
+            .await
+    }
+
+    /// As [`Launch::run`], but the program is hung up on when `over` resolves, and ended when it does not
+    /// heed that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Launch::run`].
+    pub async fn run_until(
+        self,
+        context: &str,
+        directory: &RuntimeDirectory,
+        meanwhile: impl Future<Output = ()>,
+        over: impl Future<Output = ()>,
+    ) -> Result<u8, CliError> {
         let interactive = self.command.is_empty();
         let program = match self.command.split_first() {
             Some((program, arguments)) => Foreground::new(program).args(arguments),
@@ -93,11 +114,8 @@ impl Launch {
             .envs(self.variables)
             .env("PATH", directory.search_path());
         let mut child = program.spawn()?;
-        let status = tokio::select! {
-            status = child.wait() => status,
-            () = meanwhile => child.wait().await,
-        };
-        let status = status
+        let status = wait(&mut child, meanwhile, over)
+            .await
             .map_err(|error| CliError::new(format!("cannot wait for the program: {error}")))?;
         if child.forwarded().is_some() {
             return Ok(exit::USAGE);
@@ -141,6 +159,30 @@ impl Launch {
             _ => shell,
         }
     }
+}
+
+async fn wait(
+    child: &mut ForegroundChild,
+    meanwhile: impl Future<Output = ()>,
+    over: impl Future<Output = ()>,
+) -> io::Result<ExitStatus> {
+    let mut meanwhile = std::pin::pin!(async {
+        meanwhile.await;
+        std::future::pending::<()>().await;
+    });
+    tokio::select! {
+        status = child.wait() => return status,
+        () = &mut meanwhile => {}
+        () = over => {}
+    }
+    child.signal(Signal::HUP);
+    tokio::select! {
+        status = child.wait() => return status,
+        () = &mut meanwhile => {}
+        () = tokio::time::sleep(HANG_UP_GRACE) => {}
+    }
+    child.signal(Signal::KILL);
+    child.wait().await
 }
 
 /// `dir ⚡context ➤ `, dir and context grey and white, the signs yellow.

@@ -1,23 +1,24 @@
 //! `jmp shell`: a shell, or one command, with the devices of an exporter at hand.
 //!
 //! [`choose`] decides where the devices are: here ([`local`]), behind a direct listener ([`direct`]), in
-//! the session of `jmp local start`, or behind a controller, which this version cannot talk to yet.
+//! the session of `jmp local start`, or leased from a controller ([`leased`]).
 
 mod direct;
 pub(crate) mod launch;
+mod leased;
 mod local;
 mod logs;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use jmp_config::{EffectiveExporter, Environment, Flags, ProcessEnvironment};
+use jmp_config::{EffectiveClient, EffectiveExporter, Environment, Flags, ProcessEnvironment};
 use jmp_types::TimeSpan;
 
 use crate::error::CliError;
 use crate::jmp::Globals;
-use crate::jmp::controller;
 use crate::jmp::exporter::ExporterArgs;
+use crate::jmp::lease::arguments::pair;
 use crate::output;
 use launch::Launch;
 
@@ -82,7 +83,7 @@ struct DirectArgs {
 
 /// Options for an exporter that is leased from a controller.
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Through a controller (not in this version yet)")]
+#[command(next_help_heading = "Through a controller")]
 struct RemoteArgs {
     /// Client configuration by name
     #[arg(long, value_name = "ALIAS", conflicts_with_all = ["client_config", "exporter", "exporter_config"])]
@@ -104,9 +105,25 @@ struct RemoteArgs {
     #[arg(short = 'n', long, value_name = "EXPORTER")]
     name: Option<String>,
 
-    /// How long to lease it, such as 30m, 1h30m or 01:30:00
-    #[arg(long, value_parser = TimeSpan::parse)]
+    /// How long to lease it, such as 30m, 1h30m or 01:30:00 (default 30m)
+    #[arg(long, value_parser = TimeSpan::parse, allow_hyphen_values = true)]
     duration: Option<TimeSpan>,
+
+    /// Extend the lease by this whenever it is about to end while the program still runs
+    #[arg(long, value_parser = TimeSpan::parse, value_name = "DURATION")]
+    extend: Option<TimeSpan>,
+
+    /// For filters and accounts of a new lease; may be repeated
+    #[arg(long = "tag", value_parser = pair, value_name = "KEY=VALUE")]
+    tags: Vec<(String, String)>,
+
+    /// For the exporter of a new lease and its logs; may be repeated
+    #[arg(long = "context", value_parser = pair, value_name = "KEY=VALUE")]
+    context: Vec<(String, String)>,
+
+    /// Take the exporter given with -n even if it is out of service
+    #[arg(long, requires = "name")]
+    allow_disabled: bool,
 
     /// How long to wait for a lease
     #[arg(long, value_parser = TimeSpan::parse, value_name = "DURATION")]
@@ -133,6 +150,10 @@ impl RemoteArgs {
             ("--selector", !self.selector.is_empty()),
             ("--name", self.name.is_some()),
             ("--duration", self.duration.is_some()),
+            ("--extend", self.extend.is_some()),
+            ("--tag", !self.tags.is_empty()),
+            ("--context", !self.context.is_empty()),
+            ("--allow-disabled", self.allow_disabled),
             ("--acquisition-timeout", self.acquisition_timeout.is_some()),
             ("--retry-timeout", self.retry_timeout.is_some()),
             ("--dial-timeout", self.dial_timeout.is_some()),
@@ -140,6 +161,26 @@ impl RemoteArgs {
         .into_iter()
         .filter_map(|(name, given)| given.then_some(name))
         .collect()
+    }
+
+    /// The client configuration that counts, with what these options override.
+    fn load(&self, globals: &Globals) -> Result<EffectiveClient, CliError> {
+        let limit = |span: Option<TimeSpan>, name: &str| {
+            let span = span.map(TimeSpan::to_duration).transpose();
+            span.map_err(|error| CliError::usage(format!("{name}: {error}")))
+        };
+        let flags = Flags {
+            alias: self.client.clone(),
+            path: self.client_config.clone(),
+            lease: self.lease.clone(),
+            acquisition_timeout: limit(self.acquisition_timeout, "--acquisition-timeout")?,
+            retry_timeout: limit(self.retry_timeout, "--retry-timeout")?,
+            dial_timeout: limit(self.dial_timeout, "--dial-timeout")?,
+            ..globals.flags()
+        };
+        Ok(globals
+            .store()
+            .effective_client(&ProcessEnvironment, &flags)?)
     }
 }
 
@@ -151,6 +192,8 @@ enum Target {
     Direct(direct::Listener),
     /// In the session of `jmp local start`.
     Background(jmp_client::LocalSession),
+    /// Behind a controller.
+    Leased(Box<EffectiveClient>),
 }
 
 /// Runs the command.
@@ -160,12 +203,15 @@ enum Target {
 /// When there is no session, or the program cannot be started in it.
 pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
     let target = choose(&arguments, globals)?;
-    let launch = Launch::new(arguments.command, uses_profiles(globals));
+    let launch = Launch::new(arguments.command.clone(), uses_profiles(globals));
     let filter = logs::Filter::new(globals.log_level, arguments.exporter_logs);
     match target {
         Target::Local(exporter) => local::run(*exporter, launch, filter).await,
         Target::Direct(listener) => direct::run(listener, launch, filter).await,
         Target::Background(session) => background(session, launch).await,
+        Target::Leased(client) => {
+            leased::run(&arguments.remote, &client, launch, filter, globals).await
+        }
     }
 }
 
@@ -193,13 +239,15 @@ fn choose(arguments: &Args, globals: &Globals) -> Result<Target, CliError> {
         return Ok(Target::Local(Box::new(exporter)));
     }
     if !remote.is_empty() {
-        return Err(controller::needed(&format!("`jmp shell {}`", remote[0])));
+        let client = arguments.remote.load(globals)?;
+        return Ok(Target::Leased(Box::new(client)));
     }
     if let Some(session) = jmp_client::local::find() {
         return Ok(Target::Background(session));
     }
-    if let Some(reason) = remote_by_default(globals)? {
-        return Err(controller::needed(&format!("`jmp shell` ({reason})")));
+    if is_remote_by_default(globals)? {
+        let client = arguments.remote.load(globals)?;
+        return Ok(Target::Leased(Box::new(client)));
     }
     only_exporter(globals).map(|exporter| Target::Local(Box::new(exporter)))
 }
@@ -211,25 +259,18 @@ fn ignored(options: &[&str], why: &str) {
     }
 }
 
-/// What makes this a shell through a controller although no option says so.
-fn remote_by_default(globals: &Globals) -> Result<Option<String>, CliError> {
-    if globals.endpoint.is_some() {
-        return Ok(Some("--endpoint is given".into()));
-    }
+/// Whether this is a shell through a controller although no option says so.
+fn is_remote_by_default(globals: &Globals) -> Result<bool, CliError> {
     let variables = [
         "JMP_LEASE",
         "JMP_CLIENT",
         "JMP_CLIENT_CONFIG",
         "JMP_ENDPOINT",
     ];
-    let set = variables
-        .into_iter()
-        .find(|name| ProcessEnvironment.filled(name).is_some());
-    if let Some(name) = set {
-        return Ok(Some(format!("{name} is set")));
-    }
-    let current = globals.store().current_client()?;
-    Ok(current.map(|alias| format!("`{alias}` is the current client")))
+    let set = |name: &&str| ProcessEnvironment.filled(name).is_some();
+    Ok(globals.endpoint.is_some()
+        || variables.iter().any(set)
+        || globals.store().current_client()?.is_some())
 }
 
 /// Local mode without an option, as documented for machines without a client: the exporter there is.
