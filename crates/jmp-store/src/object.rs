@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jmp_types::Timestamp;
 use jmp_types::resource::{
-    AccessPolicy, Administrator, Client, Exporter, Key, Kind, Lease, Metadata,
+    AccessPolicy, Administrator, Client, Exporter, Key, Kind, Lease, Metadata, Router,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -263,3 +263,4 @@ resource!(
 );
 resource!(ExporterAccessPolicy, AccessPolicy);
 resource!(Administrator, Administrator);
+resource!(Router, Router);
