@@ -3,6 +3,8 @@
 //! One thread owns the connection that writes, and commits whatever is waiting for it at once: one write
 //! to the disk answers many callers. Reads have connections of their own, on the runtime's blocking threads.
 
+mod copy;
+mod inspect;
 mod lock;
 mod open;
 mod read;
@@ -28,6 +30,8 @@ use crate::store::{Store, Write};
 use crate::watch::{Hub, Watch};
 use crate::{FileError, Options, StoreError};
 
+pub use self::copy::{BackupReport, RestoreReport, restore};
+pub use self::inspect::{Inspection, dump, inspect};
 use self::lock::Lock;
 pub use self::schema::SCHEMA_VERSION;
 use self::writer::{Answer, Job, Operation, Writer};
@@ -105,6 +109,27 @@ impl SqliteStore {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// Copies the store to `target` while it is in use: one file, consistent, checked, readable by its owner
+    /// only. The name is there with all of the content or not at all; an earlier backup of that name is
+    /// replaced, another file is not. Neither reads nor writes wait for it.
+    ///
+    /// # Errors
+    /// Those of [`FileError`]. What was at `target` is still there then.
+    pub async fn backup(&self, target: impl AsRef<Path>) -> Result<BackupReport, FileError> {
+        let (store, target) = (self.path().to_owned(), target.as_ref().to_owned());
+        // A read, so that the file is not let go of meanwhile.
+        let copied = self
+            .read(move |source| Ok(copy::backup(source, &store, &target)))
+            .await;
+        copied.unwrap_or_else(|error| {
+            Err(FileError::Database {
+                action: "back up",
+                path: self.path().to_owned(),
+                reason: error.to_string(),
+            })
+        })
     }
 
     /// Finishes the writes that were taken on, ends all watches, closes the file and lets go of it. Later

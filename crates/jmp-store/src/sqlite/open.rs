@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::copy;
 use super::lock::{Lock, beside};
-use super::schema::{self, APPLICATION, SCHEMA_VERSION};
+use super::schema::{self, APPLICATION, MIGRATIONS, SCHEMA_VERSION, newest};
 use crate::{FileError, Options};
 
 /// How long SQLite waits for another connection; only a checkpoint or an administrator's own look at the
@@ -28,6 +29,10 @@ pub(super) struct Opened {
 
 /// Opens the file, or makes it.
 pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, FileError> {
+    open_with(path, options, MIGRATIONS)
+}
+
+fn open_with(path: &Path, options: &Options, migrations: &[&str]) -> Result<Opened, FileError> {
     let path = resolve(path)?;
     let lock = Lock::take(&path)?;
     let is_new = is_empty(&path)?;
@@ -39,7 +44,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, FileError> 
     let version = if is_new {
         0
     } else {
-        check(&path, &connection)?
+        check_with(&path, &connection, newest(migrations))?
     };
     let writable = !connection
         .is_readonly("main")
@@ -48,8 +53,12 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, FileError> 
         return Err(FileError::ReadOnly { path });
     }
     configure(&connection, options).map_err(failed("set up", &path))?;
-    if version < SCHEMA_VERSION {
-        schema::migrate(&mut connection, version).map_err(failed("upgrade", &path))?;
+    if version < newest(migrations) {
+        if version > 0 {
+            let kept = copy::keep(&connection, &path, version)?;
+            tracing::info!(store = %path.display(), kept = %kept.display(), "the store is upgraded");
+        }
+        schema::migrate(&mut connection, version, migrations).map_err(failed("upgrade", &path))?;
     }
     let revision = super::read::revision(&connection).map_err(failed("read", &path))?;
     Ok(Opened {
@@ -153,6 +162,10 @@ pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, FileE
 /// Says which version the tables have, 0 where there are none yet; fails for a file that is not ours, is newer
 /// or is damaged. Changes nothing.
 pub(super) fn check(path: &Path, connection: &Connection) -> Result<i32, FileError> {
+    check_with(path, connection, SCHEMA_VERSION)
+}
+
+fn check_with(path: &Path, connection: &Connection, known: i32) -> Result<i32, FileError> {
     let number = |name: &str| {
         connection
             .pragma_query_value(None, name, |row| row.get::<_, i32>(0))
@@ -171,11 +184,11 @@ pub(super) fn check(path: &Path, connection: &Connection) -> Result<i32, FileErr
             reason: "it is the SQLite file of another program".into(),
         });
     }
-    if version > SCHEMA_VERSION {
+    if version > known {
         return Err(FileError::Newer {
             path: path.to_owned(),
             found: version,
-            known: SCHEMA_VERSION,
+            known,
         });
     }
     let found: String = connection

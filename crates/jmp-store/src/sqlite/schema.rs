@@ -6,16 +6,11 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(super) const APPLICATION: i32 = 0x4A4D_5053;
 
 /// Version of the tables; `PRAGMA user_version`.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    reason = "a handful of migrations"
-)]
-pub const SCHEMA_VERSION: i32 = MIGRATIONS.len() as i32;
+pub const SCHEMA_VERSION: i32 = newest(MIGRATIONS);
 
 /// Each leads from the version that is its index to the next one. They are never changed once released,
 /// only added to. Times are microseconds since 1970.
-const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &["
     CREATE TABLE counter (
         name TEXT PRIMARY KEY,
         value INTEGER NOT NULL
@@ -65,10 +60,20 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX audit_time ON audit (time, number);
 "];
 
-/// Brings the tables from that version to the present one, one step per transaction.
-pub(super) fn migrate(connection: &mut Connection, from: i32) -> rusqlite::Result<()> {
+/// The version that these lead to.
+pub(super) const fn newest(migrations: &[&str]) -> i32 {
+    // There is a handful of them.
+    migrations.len() as i32
+}
+
+/// Brings the tables from that version to the newest one, one step per transaction.
+pub(super) fn migrate(
+    connection: &mut Connection,
+    from: i32,
+    migrations: &[&str],
+) -> rusqlite::Result<()> {
     for (version, statements) in (1..)
-        .zip(MIGRATIONS)
+        .zip(migrations)
         .skip(usize::try_from(from).unwrap_or(0))
     {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
