@@ -208,13 +208,16 @@ impl Attributes {
         self.name.as_deref().ok_or(MetadataError::Missing(NAME))
     }
 
-    /// The name of a caller whom another issuer vouches for: derived from the user's name, and if one was said it
-    /// must be that one (facts: controller 5.2).
+    /// The name of a caller whom another issuer vouches for. That of a person is derived from the user's name, and if
+    /// one was said it must be that one; a service account says which client it is (facts: controller 5.2).
     ///
     /// # Errors
     ///
-    /// If another name was said, or none can be derived.
+    /// If another name was said, or none and none can be derived.
     pub fn external_name(&self, user_name: &str) -> Result<String, MetadataError> {
+        if service_account(user_name).is_some() {
+            return self.required_name().map(str::to_owned);
+        }
         let derived = name_of_user(user_name);
         match self.name.as_deref() {
             None if derived.is_empty() => Err(MetadataError::NameMismatch),
@@ -245,13 +248,23 @@ impl Attributes {
     }
 }
 
-/// The name of the client for a user of another issuer: what follows the first `:`, in lower case, everything but
-/// letters, digits and `-` becoming one `-`, without these at the ends, at most 63 characters.
+/// `NAMESPACE:ACCOUNT` of `PROVIDER:system:serviceaccount:NAMESPACE:ACCOUNT`.
+fn service_account(user_name: &str) -> Option<&str> {
+    let (_provider, user) = user_name.split_once(':')?;
+    let account = user.strip_prefix("system:serviceaccount:")?;
+    (account.split(':').filter(|part| !part.is_empty()).count() == 2
+        && account.matches(':').count() == 1)
+        .then_some(account)
+}
+
+/// The name of the client for a user of another issuer: what follows the first `:` (of a service account: its
+/// namespace and name), in lower case, everything but letters, digits and `-` becoming one `-`, without these at the
+/// ends, at most 63 characters.
 #[must_use]
 pub fn name_of_user(user_name: &str) -> String {
-    let user = user_name
-        .split_once(':')
-        .map_or(user_name, |(_, user)| user);
+    let user = service_account(user_name)
+        .or_else(|| Some(user_name.split_once(':')?.1))
+        .unwrap_or(user_name);
     let mut name = String::new();
     for character in user.chars().flat_map(char::to_lowercase) {
         if character.is_ascii_alphanumeric() {

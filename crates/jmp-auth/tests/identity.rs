@@ -70,3 +70,54 @@ fn foreign_keys_do_not_verify() {
         Err(TokenError::BadSignature)
     );
 }
+
+#[test]
+fn keys_are_kept_rotated_and_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data/identity.key");
+    let mut keys = IdentityKeys::open(&path).unwrap();
+    let issue = |keys: IdentityKeys| {
+        IdentityIssuer::new(Arc::new(keys))
+            .issue(&Subject::administrator("root", "1"), 0, at(0))
+            .unwrap()
+            .token
+    };
+    let old = issue(IdentityKeys::open(&path).unwrap());
+    keys.rotate(&path, 2).unwrap();
+    assert_eq!(keys.count(), 2);
+    let new = issue(IdentityKeys::open(&path).unwrap());
+    let verifier = IdentityVerifier::new(Arc::new(IdentityKeys::open(&path).unwrap()));
+    for token in [&old, &new] {
+        assert!(verifier.verify(token.expose(), at(0)).is_ok());
+    }
+    keys.rotate(&path, 2).unwrap();
+    let verifier = IdentityVerifier::new(Arc::new(keys));
+    assert_eq!(
+        verifier.verify(old.expose(), at(0)),
+        Err(TokenError::BadSignature)
+    );
+    assert!(verifier.verify(new.expose(), at(0)).is_ok());
+
+    let pem = std::fs::read_to_string(&path).unwrap();
+    for text in ["x", &pem[..60], &pem.replace("PRIVATE", "PUBLIC")] {
+        jmp_auth::private_file::replace(&path, text).unwrap();
+        let error = IdentityKeys::open(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("identity.key") && error.contains("restore it"),
+            "{error}"
+        );
+        assert!(!error.contains(&pem[30..60]), "{error}");
+    }
+    jmp_auth::private_file::replace(&path, "\n").unwrap();
+    let error = IdentityKeys::open(&path).unwrap_err().to_string();
+    assert!(error.contains("is empty"), "{error}");
+}
+
+#[test]
+fn nothing_of_a_key_or_token_is_shown() {
+    let (issuer, _) = pair();
+    let issued = issuer.issue(&Subject::router("r", "1"), 0, at(0)).unwrap();
+    let shown = format!("{issued:?} {issuer:?}");
+    assert!(!shown.contains(issued.token.expose()), "{shown}");
+    assert!(shown.contains("hidden"), "{shown}");
+}
