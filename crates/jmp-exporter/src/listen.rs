@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jmp_driver::Origin;
+use jmp_driver::{ByteStream, Origin};
 use jmp_wire::connection::{KeepAlive, serve};
 use jmp_wire::tls::TlsAcceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -28,6 +28,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const KEEP_ALIVE: KeepAlive = KeepAlive {
     interval: Duration::from_secs(20),
     timeout: Duration::from_secs(60),
+};
+
+/// Finds clients that went away behind a router which does not tell (facts: protocol 9.2). Longer
+/// than a network may be out for.
+const TUNNEL_KEEP_ALIVE: KeepAlive = KeepAlive {
+    interval: Duration::from_secs(30),
+    timeout: Duration::from_secs(180),
 };
 
 /// How a direct listener admits its clients.
@@ -107,6 +114,13 @@ impl Session {
                 .await;
         });
         Ok(address)
+    }
+
+    /// Serves the session to the client behind a tunnel, until one of the two ends.
+    pub(crate) async fn serve_stream(&self, stream: ByteStream) {
+        let io = stream.into_io();
+        self.converse(io, Origin::Client, None, Some(TUNNEL_KEEP_ALIVE))
+            .await;
     }
 
     async fn admit(&self, io: TcpStream, options: DirectOptions) {

@@ -328,7 +328,7 @@ impl ExporterService for Api {
     }
 }
 
-fn report_message(report: &jmp_driver::tree::Report) -> v1::DriverInstanceReport {
+pub(crate) fn report_message(report: &jmp_driver::tree::Report) -> v1::DriverInstanceReport {
     let copied = |map: &std::collections::BTreeMap<String, String>| {
         map.iter()
             .map(|(key, value)| (key.clone(), value.clone()))

@@ -126,6 +126,12 @@ impl Session {
         &self.0.tree.warnings
     }
 
+    /// The devices, as clients and the controller are told of them.
+    pub fn reports(&self) -> Vec<jmp_proto::v1::DriverInstanceReport> {
+        let reports = self.0.tree.reports().iter();
+        reports.map(crate::service::report_message).collect()
+    }
+
     /// The session log.
     pub fn log(&self) -> &LogHub {
         &self.0.log

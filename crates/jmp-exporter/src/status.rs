@@ -44,6 +44,17 @@ impl StatusBoard {
         });
     }
 
+    /// Goes on where the exporter is: numbers never start again with a new session, or a client
+    /// could take it for the old one.
+    pub(crate) fn resume(&self, exporter: &jmp_lease::Exporter) {
+        self.0.send_replace(StatusVersion {
+            status: exporter.status(),
+            message: exporter.message().to_owned(),
+            version: exporter.status_version(),
+            previous: exporter.previous_status(),
+        });
+    }
+
     /// The present version.
     pub fn get(&self) -> StatusVersion {
         self.0.borrow().clone()
