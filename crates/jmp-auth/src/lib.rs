@@ -9,6 +9,7 @@
 //! algorithm to be chosen by the token that the verifier did not name.
 
 mod error;
+mod fuzz;
 mod identity;
 mod identity_keys;
 mod jws;
@@ -25,6 +26,7 @@ mod tunnel_keys;
 mod used;
 
 pub use error::TokenError;
+pub use fuzz::{fuzz_certificate, fuzz_token};
 pub use identity::{
     CLOCK_LEEWAY_SECONDS, IDENTITY_AUDIENCE, IDENTITY_ISSUER, IDENTITY_LIFETIME, IdentityClaims,
     IdentityIssuer, IdentityVerifier, IssuedToken,
@@ -32,6 +34,7 @@ pub use identity::{
 pub use identity_keys::{IdentityKeys, KeyGenerationError};
 pub use jws::MAX_TOKEN_BYTES;
 pub use legacy::LegacyKeyError;
+pub use metadata::fuzz_metadata;
 pub use peek::{Peeked, peek, peek_expiry};
 pub use private_file::FileError;
 pub use rate::{RateLimiter, TooFast};

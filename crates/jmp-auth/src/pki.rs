@@ -10,6 +10,8 @@ mod names;
 mod pin;
 mod server;
 
+pub(crate) use der::validity;
+
 pub use authority::{Authority, Leaf};
 pub use error::PkiError;
 pub use names::ServerNames;

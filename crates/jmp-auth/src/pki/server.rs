@@ -94,7 +94,8 @@ impl ServerCertificate {
     }
 
     /// The administrator's certificate: PEM files of the chain (the server's own first) and of its key.
-    /// `endpoint_host` is the host of the configured endpoint, without its port.
+    /// `endpoint_host` is the host of the configured endpoint, without its port. Who may read the key is left to the
+    /// administrator: secrets that are mounted into containers have modes of their own.
     ///
     /// # Errors
     ///
@@ -256,7 +257,7 @@ fn read_files(
         path: path.to_owned(),
     };
     let chain = private_file::read_public(chain_path)?.ok_or_else(|| missing(WHAT, chain_path))?;
-    let key = private_file::read(key_path, KEY)?.ok_or_else(|| missing(KEY, key_path))?;
+    let key = private_file::read_public(key_path)?.ok_or_else(|| missing(KEY, key_path))?;
     let leaf = Leaf::from_pem(&chain, &Secret::new(key)).map_err(|error| match error {
         PkiError::Unusable {
             what: "private key",
