@@ -56,7 +56,7 @@ struct Inner {
     hub: Arc<Hub>,
     /// Nothing once closed.
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<JoinHandle<u64>>>,
     /// Idle connections; nothing once closed.
     readers: Mutex<Option<Vec<Connection>>>,
     reading: Arc<Semaphore>,
@@ -192,9 +192,14 @@ impl Inner {
     /// In this order: nothing new, all that was taken on, the connections, and then the lock.
     fn close(&self) {
         drop(lock(&self.jobs).take());
-        let writer = lock(&self.writer).take();
-        if writer.is_some_and(|writer| writer.join().is_err()) {
-            tracing::error!(store = %self.place, "the thread that writes to the store panicked");
+        match lock(&self.writer).take().map(JoinHandle::join) {
+            Some(Ok(commits)) => {
+                tracing::debug!(store = %self.place, commits, "the store is closed")
+            }
+            Some(Err(_)) => {
+                tracing::error!(store = %self.place, "the thread that writes to the store panicked");
+            }
+            None => {}
         }
         self.hub.close();
         drop(lock(&self.readers).take());

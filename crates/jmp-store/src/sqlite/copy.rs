@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::inspect::{Inspection, examine};
 use super::lock::{Lock, beside};
-use super::open::{check, connect, failed, resolve, sync_folder};
+use super::open::{check, connect, failed, refused, resolve, sync_folder};
 use super::schema::APPLICATION;
 use crate::FileError;
 
@@ -53,11 +53,10 @@ pub(super) fn backup(
             source: io::Error::other("this is the store itself: name another file"),
         });
     }
+    let in_use = beside(&path, ".lock").exists();
+    let _unused = in_use.then(|| Lock::take(&path)).transpose()?;
+    // Only now: reading a store of this process would make SQLite lose its locks on it.
     may_be_replaced(&path)?;
-    let _unused = beside(&path, ".lock")
-        .exists()
-        .then(|| Lock::take(&path))
-        .transpose()?;
     let partial = Partial::copy(source, &path, "back up to")?;
     let content = partial.content.clone();
     partial.install(&path, "back up to")?;
@@ -146,7 +145,7 @@ impl Partial {
             .create_new(true)
             .mode(0o600)
             .open(&path)
-            .map_err(io_failed(action, target))?;
+            .map_err(refused(action, target))?;
         let mut partial = Self {
             content: Inspection::default(),
             path,
@@ -176,7 +175,7 @@ impl Partial {
             fs::rename(&self.path, target)?;
             sync_folder(target)
         };
-        install().map_err(io_failed(action, target))?;
+        install().map_err(refused(action, target))?;
         self.installed = true;
         Ok(())
     }
@@ -221,9 +220,9 @@ fn may_be_replaced(path: &Path) -> Result<(), FileError> {
         Ok(file) => file
             .take(72)
             .read_to_end(&mut header)
-            .map_err(io_failed("back up to", path))?,
+            .map_err(refused("back up to", path))?,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io_failed("back up to", path)(error)),
+        Err(error) => return Err(refused("back up to", path)(error)),
     };
     // The application's number is at offset 68 of the header (SQLite file format, 1.3).
     if header.is_empty() || header.get(68..72) == Some(&APPLICATION.to_be_bytes()) {
@@ -258,7 +257,7 @@ fn set_aside(path: &Path) -> Result<Option<PathBuf>, FileError> {
             _ => sync_folder(path),
         }
     };
-    move_away().map_err(io_failed("keep the old store as", &kept))?;
+    move_away().map_err(refused("keep the old store as", &kept))?;
     Ok(Some(kept))
 }
 
@@ -283,18 +282,4 @@ fn free_name(path: &Path, suffix: &str, will_do: impl Fn(&Path) -> bool) -> Path
         .chain(numbered)
         .find(|place| !place.exists() || will_do(place))
         .unwrap_or_else(|| beside(path, suffix))
-}
-
-fn io_failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> FileError + 'a {
-    move |source| {
-        let path = path.to_owned();
-        match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FileError::Full { action, path },
-            _ => FileError::Io {
-                action,
-                path,
-                source,
-            },
-        }
-    }
 }

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::FileError;
 /// stays, since removing it would let two processes lock two files of that name.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -32,7 +32,14 @@ impl Lock {
             .truncate(false)
             .mode(0o600)
             .open(&place)
-            .map_err(failed)?;
+            .map_err(|error| match error.kind() {
+                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                    FileError::ReadOnly {
+                        path: path.to_owned(),
+                    }
+                }
+                _ => failed(error),
+            })?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -51,7 +58,16 @@ impl Lock {
         if let Err(error) = noted {
             tracing::warn!(file = %place.display(), %error, "cannot note the process in the lock file");
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    /// Closing alone would not do while a child that is being started still has a copy of the descriptor.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "cannot unlock the store");
+        }
     }
 }
 

@@ -59,6 +59,10 @@ fn open_with(path: &Path, options: &Options, migrations: &[&str]) -> Result<Open
             tracing::info!(store = %path.display(), kept = %kept.display(), "the store is upgraded");
         }
         schema::migrate(&mut connection, version, migrations).map_err(failed("upgrade", &path))?;
+        // Without its log the file would look like one that was never begun, and be begun again.
+        connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(failed("upgrade", &path))?;
     }
     let revision = super::read::revision(&connection).map_err(failed("read", &path))?;
     Ok(Opened {
@@ -130,16 +134,28 @@ fn create(path: &Path) -> Result<(), FileError> {
             .sync_all()?;
         sync_folder(path)
     };
-    make().map_err(|source: io::Error| match source.kind() {
-        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => FileError::ReadOnly {
-            path: path.to_owned(),
-        },
-        _ => FileError::Io {
-            action: "create",
-            path: path.to_owned(),
-            source,
-        },
-    })
+    make().map_err(refused("create", path))
+}
+
+/// What the system's error means for the file of a store.
+pub(super) fn refused<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl Fn(io::Error) -> FileError + 'a {
+    move |source| {
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                FileError::ReadOnly { path }
+            }
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FileError::Full { action, path },
+            _ => FileError::Io {
+                action,
+                path,
+                source,
+            },
+        }
+    }
 }
 
 /// Makes new names in the folder of this file last.
@@ -156,7 +172,14 @@ pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, FileE
         connection.busy_timeout(BUSY)?;
         Ok(connection)
     };
-    connect().map_err(failed("open", path))
+    connect().map_err(|error: rusqlite::Error| {
+        // SQLite does not say why it cannot open a file.
+        let reason = File::options().read(true).write(true).open(path).err();
+        match (error.sqlite_error_code(), reason) {
+            (Some(ErrorCode::CannotOpen), Some(reason)) => refused("open", path)(reason),
+            _ => failed("open", path)(error),
+        }
+    })
 }
 
 /// Says which version the tables have, 0 where there are none yet; fails for a file that is not ours, is newer
@@ -249,5 +272,86 @@ pub(super) fn failed<'a>(
                 reason,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::inspect::inspect;
+
+    const NEXT: &[&str] = &[MIGRATIONS[0], "CREATE TABLE extra (x) STRICT"];
+    const TYPED: &[&str] = &[
+        MIGRATIONS[0],
+        "CREATE TABLE extra (x INTEGER) STRICT; INSERT INTO extra VALUES (1)",
+    ];
+
+    fn prepared() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = fs::canonicalize(folder.path())
+            .expect("is there")
+            .join("store.db");
+        let opened = open_with(&path, &Options::default(), MIGRATIONS).expect("opens");
+        let counted = opened
+            .connection
+            .execute("UPDATE counter SET value = 7", []);
+        assert_eq!(counted.expect("is written"), 1);
+        (folder, path)
+    }
+
+    #[test]
+    fn an_older_file_is_upgraded_and_kept() {
+        let (_folder, path) = prepared();
+        let opened = open_with(&path, &Options::default(), TYPED).expect("is upgraded");
+        assert_eq!(opened.revision, 7);
+        let extra: i64 = opened
+            .connection
+            .query_row("SELECT x FROM extra", [], |row| row.get(0))
+            .expect("is there");
+        assert_eq!(extra, 1);
+        drop(opened);
+        let kept = inspect(beside(&path, ".before-upgrade-from-1")).expect("is whole");
+        assert_eq!((kept.schema_version, kept.revision), (1, 7));
+        // Only once.
+        drop(open_with(&path, &Options::default(), TYPED).expect("opens"));
+        assert!(!beside(&path, ".before-upgrade-from-1-2").exists());
+        let older = open_with(&path, &Options::default(), MIGRATIONS)
+            .err()
+            .expect("is newer");
+        assert!(
+            matches!(
+                older,
+                FileError::Newer {
+                    found: 2,
+                    known: 1,
+                    ..
+                }
+            ),
+            "{older}"
+        );
+    }
+
+    #[test]
+    fn an_upgrade_that_fails_changes_nothing() {
+        let (_folder, path) = prepared();
+        for _ in 0..3 {
+            // A column of a strict table without a type is an error.
+            assert!(open_with(&path, &Options::default(), NEXT).is_err());
+        }
+        assert!(
+            !beside(&path, ".before-upgrade-from-1-2").exists(),
+            "one copy of one state is enough"
+        );
+        let opened = open_with(&path, &Options::default(), MIGRATIONS).expect("is as it was");
+        assert_eq!(opened.revision, 7);
+    }
+
+    #[test]
+    fn the_file_alone_says_whose_it_is() {
+        let (_folder, path) = prepared();
+        assert_eq!(
+            &fs::read(&path).expect("is there")[68..72],
+            APPLICATION.to_be_bytes()
+        );
     }
 }

@@ -201,3 +201,77 @@ pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> 
         rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, error.into())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::LeaseFilter;
+    use crate::sqlite::schema::{MIGRATIONS, migrate};
+
+    /// The plan for the query, in SQLite's words.
+    fn plan(query: &Query) -> String {
+        let mut connection = Connection::open_in_memory().expect("opens");
+        migrate(&mut connection, 0, MIGRATIONS).expect("has tables");
+        let (text, parameters) = statement(query, Some(&Key::new("lab", "a")));
+        let values: Vec<&dyn ToSql> = parameters.iter().map(AsRef::as_ref).collect();
+        let mut statement = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {text}"))
+            .expect("is SQL");
+        let lines = statement
+            .query_map(values.as_slice(), |row| row.get::<_, String>(3))
+            .expect("has a plan");
+        lines
+            .collect::<rusqlite::Result<Vec<_>>>()
+            .expect("has a plan")
+            .join("; ")
+    }
+
+    #[test]
+    fn live_leases_are_found_without_those_that_ended() {
+        let live = Query::live_leases();
+        let mut of_client = live.clone();
+        of_client.leases.client = Some("alice".into());
+        for query in [live.clone(), live.namespace("lab"), of_client] {
+            let plan = plan(&query);
+            assert!(
+                plan.contains("USING INDEX lease_live (") && !plan.contains("TEMP B-TREE"),
+                "{plan}"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_follow_an_index() {
+        let leases = |filter| Query::new(Kind::Lease).leases(filter);
+        let client = LeaseFilter {
+            client: Some("alice".into()),
+            ..LeaseFilter::default()
+        };
+        let exporter = LeaseFilter {
+            exporter: Some("bench".into()),
+            ..LeaseFilter::default()
+        };
+        let over = LeaseFilter {
+            ended_since: Some(Timestamp::UNIX_EPOCH),
+            ..LeaseFilter::default()
+        };
+        for (query, index) in [
+            (
+                Query::new(Kind::Exporter),
+                "sqlite_autoindex_object_1 (kind=? AND (namespace,name)>",
+            ),
+            (
+                leases(client),
+                "lease_client (client=? AND (namespace,name)>",
+            ),
+            (
+                leases(exporter),
+                "lease_exporter (exporter=? AND (namespace,name)>",
+            ),
+            (leases(over), "lease_ended (ended>"),
+        ] {
+            let plan = plan(&query);
+            assert!(plan.contains(index), "{plan}");
+        }
+    }
+}

@@ -46,6 +46,7 @@ pub(super) struct Writer {
     hub: Arc<Hub>,
     place: Arc<str>,
     events_per_object: usize,
+    commits: u64,
     /// Why nothing is written any more.
     broken: Option<StoreError>,
 }
@@ -77,12 +78,13 @@ impl Writer {
             hub,
             place,
             events_per_object,
+            commits: 0,
             broken: None,
         }
     }
 
-    /// Runs until nobody can send any more and everything sent is done.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+    /// Runs until nobody can send any more and everything sent is done. Returns the number of commits.
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) -> u64 {
         while let Some(first) = queue.blocking_recv() {
             let mut group = vec![first];
             while group.len() < GROUP
@@ -92,6 +94,7 @@ impl Writer {
             }
             self.serve(group);
         }
+        self.commits
     }
 
     /// One commit for all; if that fails, one for each, so that a large write that finds no room does not
@@ -126,6 +129,7 @@ impl Writer {
             .try_commit(operations)
             .map_err(|error| self.note(&error))?;
         self.revision = revision;
+        self.commits += 1;
         self.hub.publish(changes);
         Ok(answers)
     }
@@ -180,5 +184,106 @@ pub(super) fn store_error(place: &Arc<str>, error: &rusqlite::Error) -> StoreErr
             place: Arc::clone(place),
             reason: error.to_string().into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use jmp_types::resource::{Exporter, Metadata};
+
+    use super::*;
+    use crate::Options;
+
+    fn writer(folder: &tempfile::TempDir) -> Writer {
+        let opened = super::super::open::open(&folder.path().join("store.db"), &Options::default());
+        let opened = opened.expect("opens");
+        let hub = Hub::new(8, opened.revision);
+        Writer::new(
+            opened.connection,
+            opened.revision,
+            hub,
+            "store.db".into(),
+            8,
+        )
+    }
+
+    fn create(name: &str) -> Operation {
+        let metadata = Metadata {
+            name: name.into(),
+            namespace: "lab".into(),
+            ..Metadata::default()
+        };
+        let exporter = Exporter {
+            metadata,
+            ..Exporter::default()
+        };
+        Operation::Apply(vec![Write::create(&exporter).expect("a write")])
+    }
+
+    #[test]
+    fn whatever_waits_is_committed_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let writer = writer(&folder);
+        let (jobs, queue) = mpsc::channel(200);
+        let mut answers = Vec::new();
+        for number in 0..200 {
+            let (answer, answered) = oneshot::channel();
+            let operation = create(&number.to_string());
+            assert!(jobs.try_send(Job { operation, answer }).is_ok());
+            answers.push(answered);
+        }
+        drop(jobs);
+        let commits = thread::spawn(move || writer.run(queue))
+            .join()
+            .expect("ends");
+        assert_eq!(commits, 1);
+        for answered in answers {
+            let answer = answered.blocking_recv().expect("is answered");
+            assert!(matches!(answer, Ok(Answer::Objects(objects)) if objects[0].is_ok()));
+        }
+    }
+
+    #[test]
+    fn a_commit_waits_for_the_disk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let writer = writer(&folder);
+        let setting = |name: &str| -> String {
+            let value = writer.connection.pragma_query_value(None, name, |row| {
+                row.get_ref(0).map(|value| match value {
+                    rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                    other => other.as_str().unwrap_or_default().to_owned(),
+                })
+            });
+            value.expect("is set")
+        };
+        assert_eq!(setting("journal_mode"), "wal");
+        assert_eq!(
+            setting("synchronous"),
+            "2",
+            "FULL: the log is synced by every commit"
+        );
+        assert_eq!(setting("foreign_keys"), "1");
+    }
+
+    #[test]
+    fn nothing_is_written_after_a_sync_that_failed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = writer(&folder);
+        let failure = |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        assert!(matches!(
+            writer.note(&failure(ffi::SQLITE_FULL)),
+            StoreError::Full(_)
+        ));
+        assert!(
+            writer.commit(&[&create("one")]).is_ok(),
+            "there may be room again"
+        );
+        writer.note(&failure(ffi::SQLITE_IOERR_FSYNC));
+        assert!(matches!(
+            writer.commit(&[&create("two")]),
+            Err(StoreError::Failed { .. })
+        ));
     }
 }
