@@ -5,11 +5,9 @@
 //! by themselves; calls that only ask are repeated once when the connection turned out to be dead.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
 use http::HeaderMap;
 use jmp_proto::jmp::v1 as ours;
 use jmp_proto::jmp::v1::lease_service_client::LeaseServiceClient;
@@ -21,12 +19,10 @@ use jmp_wire::endpoint::{
     CONTROLLER_KEEP_ALIVE, Connector, Credentials, CredentialsError, Endpoint,
 };
 use tokio::sync::Mutex;
-use tonic::{Code, Status};
 
+use crate::changes::{Changes, limited, stream, within};
 use crate::error::{Error, Result};
 
-/// How long one call to the controller may take. Dial may wait for the exporter, so it has its own.
-pub const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// Rows asked for at once.
 const PAGE: i32 = 500;
 
@@ -48,9 +44,6 @@ impl std::fmt::Debug for Controller {
         write!(formatter, "Controller({})", self.0.endpoint)
     }
 }
-
-/// Changes as they come.
-pub type Changes<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
 
 /// What to lease.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -429,51 +422,6 @@ impl Controller {
         };
         let answer = within(limit, "dialling the exporter", client.dial(request)).await?;
         Ok((answer.router_endpoint, answer.router_token))
-    }
-}
-
-/// Waits for an answer, but not for ever.
-async fn limited<T>(
-    what: &'static str,
-    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
-) -> Result<T> {
-    within(CALL_LIMIT, what, call).await
-}
-
-async fn within<T>(
-    limit: Duration,
-    what: &'static str,
-    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
-) -> Result<T> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(answer) => answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| Error::refused(what, status)),
-        Err(_) => Err(Error::refused(
-            what,
-            Status::deadline_exceeded(format!(
-                "the controller did not answer within {} s",
-                limit.as_secs()
-            )),
-        )),
-    }
-}
-
-async fn stream<T>(
-    what: &'static str,
-    call: impl Future<Output = Result<tonic::Response<tonic::Streaming<T>>, Status>>,
-) -> Result<Option<Changes<T>>>
-where
-    T: Send + 'static,
-{
-    match limited(what, call).await {
-        Ok(items) => {
-            Ok(Some(Box::pin(items.map(move |item| {
-                item.map_err(|status| Error::refused(what, status))
-            }))))
-        }
-        Err(Error::Refused { status, .. }) if status.code() == Code::Unimplemented => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

@@ -15,7 +15,9 @@
 //! Start reading at [`client`]; [`dial`] says how connections are made, [`tree`] what a client
 //! sees of the devices.
 
+pub mod admin;
 pub mod allow;
+mod changes;
 pub mod client;
 pub mod console;
 pub mod controller;
@@ -28,7 +30,9 @@ mod remote;
 pub mod tree;
 pub mod tunnel;
 
+pub use admin::Admin;
 pub use allow::AllowList;
+pub use changes::Changes;
 pub use client::{Client, LogLine, Status};
 pub use controller::{Controller, LeaseChange, LeaseFilter, LeaseRequest};
 pub use dial::{Dial, Dialer, trust_from_environment};

@@ -8,6 +8,7 @@ use jmp_types::Alias;
 use serde_json::Value;
 
 use crate::diagnostic::{ConfigError, Diagnostic};
+use crate::document::Spot;
 use crate::document::{Document, path_name};
 use crate::environment::Paths;
 use crate::error::{Error, Kind};
@@ -16,6 +17,7 @@ use crate::kinds::exporter::ExporterConfig;
 use crate::kinds::user::UserConfig;
 use crate::nearest;
 use crate::save;
+use crate::secret::Secret;
 
 /// Which of the documented places a file is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,6 +292,50 @@ impl Store {
         let path = self.exporter_path(alias);
         write(&path, &config.to_json())?;
         Ok(path)
+    }
+
+    /// Writes an exporter configuration to any file.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save_exporter_file(&self, path: &Path, config: &ExporterConfig) -> Result<(), Error> {
+        write(path, &config.to_json())
+    }
+
+    /// Puts a new token into a client or exporter file. Everything else stays as it was written, comments
+    /// and all.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Config`] when the file is not YAML.
+    pub fn replace_token(&self, path: &Path, token: &Secret) -> Result<(), Error> {
+        let bytes = fs::read(path).map_err(|source| Error::Io {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })?;
+        let document = Document::parse(&path.display().to_string(), &bytes)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let line = document
+            .locate(&["token"], Spot::Key)
+            .and_then(|location| usize::try_from(location.line).ok());
+        let new = format!("token: {}\n", token.expose());
+        let mut written = String::with_capacity(text.len() + new.len());
+        for (index, old) in text.split_inclusive('\n').enumerate() {
+            // A value that goes on over several lines is not what anybody writes for a token.
+            if Some(index + 1) == line {
+                written.push_str(&new);
+            } else {
+                written.push_str(old);
+            }
+        }
+        if line.is_none() {
+            if !written.is_empty() && !written.ends_with('\n') {
+                written.push('\n');
+            }
+            written.push_str(&new);
+        }
+        Document::parse(&path.display().to_string(), written.as_bytes())?;
+        save::replace(path, &written)
     }
 
     /// Saves a new exporter in the user's directory; one of the machine may be hidden by it.

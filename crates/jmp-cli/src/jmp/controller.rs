@@ -5,9 +5,7 @@ use std::ffi::OsString;
 use crate::error::CliError;
 
 /// Words that mean such a command.
-pub const WORDS: [&str; 12] = [
-    "admin",
-    "a",
+pub const WORDS: [&str; 10] = [
     "auth",
     "import",
     "i",

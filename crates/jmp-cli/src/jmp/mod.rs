@@ -3,6 +3,7 @@
 //! All commands are listed in [`Command`] and started in [`dispatch`]; each is one module with its
 //! arguments and a `run`. Commands that touch the network are `async`, and only those pay for a runtime.
 
+pub mod admin;
 pub mod client;
 pub mod completion;
 pub mod config;
@@ -81,6 +82,8 @@ enum Command {
     #[command(visible_aliases = ["del", "d"])]
     Delete(lease::delete::Args),
     Describe(lease::describe::Args),
+    #[command(visible_alias = "a")]
+    Admin(admin::Args),
     Local(local::Args),
     Info(info::Args),
     #[command(visible_alias = "conf")]
@@ -109,6 +112,7 @@ fn dispatch(command: Command, globals: &Globals) -> Result<u8, CliError> {
         Command::Update(arguments) => wait(lease::update::run(arguments, globals)),
         Command::Delete(arguments) => wait(lease::delete::run(arguments, globals)),
         Command::Describe(arguments) => wait(lease::describe::run(arguments, globals)),
+        Command::Admin(arguments) => wait(admin::run(arguments, globals)),
         Command::Local(arguments) => wait(local::run(arguments, globals)),
         Command::Info(_) => info::run(globals),
         Command::Config(arguments) => config::run(arguments, globals),
