@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
-use jmp_auth::TunnelKeys;
+use jmp_auth::pki::{Leaf, Protocols, ServerCertificate};
+use jmp_auth::{Secret, TunnelKeys};
 use jmp_proto::jmp::v1::router_control_service_client::RouterControlServiceClient;
 use jmp_proto::jmp::v1::router_instruction::Instruction;
 use jmp_proto::jmp::v1::router_message::Message;
@@ -316,7 +317,9 @@ impl Control {
         if welcome.certificate_chain.is_empty() && certificate.borrow().is_some() {
             return Ok(());
         }
-        let made = crate::tls::server_config(&welcome.certificate_chain, &welcome.private_key);
+        let key = Secret::new(&*welcome.private_key);
+        let made = Leaf::from_pem(&welcome.certificate_chain, &key)
+            .and_then(|leaf| ServerCertificate::given(leaf).server_config(Protocols::Grpc));
         let config = made.map_err(|error| {
             Status::failed_precondition(format!(
                 "the controller's welcome: {error}; give this router a certificate of its own"

@@ -19,7 +19,6 @@ mod options;
 mod relay;
 mod serve;
 mod service;
-mod tls;
 mod tunnel;
 
 use std::io;
@@ -38,7 +37,6 @@ pub use crate::options::{
     CONNECTION_WINDOW, Closing, ControlOptions, Dial, Dialling, FRAME_SIZE, Keys, Limits,
     RouterOptions, RouterStats, SEND_BUFFER, STREAM_WINDOW, TUNNEL_MEMORY, Tls, TlsDial,
 };
-pub use crate::tls::server_config;
 
 use crate::control::Control;
 use crate::relay::{FAREWELL, Relay};

@@ -80,7 +80,7 @@ impl Default for Limits {
 pub enum Tls {
     /// Plain HTTP/2, for simulations in memory.
     None,
-    /// This certificate; see [`crate::server_config`].
+    /// This certificate; `jmp_auth::pki::ServerCertificate` makes it and keeps it fresh.
     Config(Arc<ServerConfig>),
     /// The controller's welcome brings it. Peers that come earlier wait for it.
     FromController,
