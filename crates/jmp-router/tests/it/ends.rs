@@ -75,23 +75,26 @@ async fn what_was_sent_before_a_loss_arrives_before_the_news() {
 #[tokio::test(start_paused = true)]
 async fn a_survivor_that_does_not_read_is_cut_off_after_a_while() {
     let rig = Rig::new();
-    let (client, exporter) = rig.pair().await;
-    let chunk = vec![1; 64 * 1024];
+    let tokens = tokens();
+    let (client, cable) = rig.cable(tokens.client.token.expose()).await;
+    let exporter = rig.peer(tokens.exporter.token.expose()).await;
+    let mut exporter = exporter.expect("joined");
     while tokio::time::timeout(
         Duration::from_secs(2),
-        client.try_send(chunk.clone().into()),
+        client.try_send(vec![1; 64 * 1024].into()),
     )
     .await
     .is_ok()
     {}
-    drop(client);
+    drop(cable);
     let before = Instant::now();
     while rig.router.stats().tunnels > 0 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(before.elapsed() < Duration::from_secs(60));
     }
     assert!(before.elapsed() >= Duration::from_secs(9));
-    drop(exporter);
+    let status = exporter.status().await;
+    assert!(status.message().contains("CANCEL"), "{status:?}");
 }
 
 #[tokio::test]
@@ -149,7 +152,7 @@ async fn closing_by_stream_ends_that_one() {
 
 #[tokio::test(start_paused = true)]
 async fn draining_refuses_waits_tells_and_ends_everything() {
-    let rig = Rig::with(|options| options.grace = Duration::from_secs(30));
+    let rig = Rig::with(|options| options.grace = Duration::from_secs(15));
     let (mut client, mut exporter) = rig.pair().await;
     let parked = tokens();
     let mut waiting = rig.peer(parked.client.token.expose()).await.expect("in");
@@ -164,7 +167,7 @@ async fn draining_refuses_waits_tells_and_ends_everything() {
     client.expect(Code::Unavailable, "shutting down").await;
     exporter.expect(Code::Unavailable, "shutting down").await;
     let waited = before.elapsed();
-    assert!(waited >= Duration::from_secs(30), "{waited:?}");
+    assert!(waited >= Duration::from_secs(15), "{waited:?}");
     rig.router.stopped().await;
     assert!(before.elapsed() < Duration::from_secs(60));
     assert!(rig.dialer.dial("late").await.is_err());

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tonic::Code;
 
 use crate::network::Loopback;
@@ -81,19 +81,23 @@ async def main():
             if ended == GOAWAY:
                 await call.write(GOAWAY)
                 await call.done_writing()
-        if part != "cancel":
-            while (await call.read()) is not grpc.aio.EOF:
-                pass
-            print("ended", await call.code(), await call.details(), flush=True)
+        while (await call.read()) is not grpc.aio.EOF:
+            pass
+        print("ended", await call.code(), await call.details(), flush=True)
         print("got", count, digest.hexdigest(), flush=True)
 
-asyncio.run(main())
+async def told():
+    try:
+        await main()
+    except grpc.aio.AioRpcError as error:
+        print("ended", error.code(), error.details(), flush=True)
+
+asyncio.run(told())
 "#;
 
 struct End {
     child: Child,
     lines: tokio::io::Lines<BufReader<ChildStdout>>,
-    _input: Option<ChildStdin>,
 }
 
 impl End {
@@ -108,7 +112,6 @@ impl End {
         let output = child.stdout.take().expect("piped");
         Self {
             lines: BufReader::new(output).lines(),
-            _input: child.stdin.take(),
             child,
         }
     }

@@ -16,6 +16,7 @@ use jmp_wire::connection::{Connection, RpcBody};
 use jmp_wire::rpc::STREAM_PATH;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status};
 
 /// No step of a test takes longer. On a paused clock this is virtual.
@@ -82,6 +83,25 @@ impl Rig {
     /// A peer on a connection of its own.
     pub async fn peer(&self, token: &str) -> Result<Peer, Status> {
         Peer::open(self.connect().await, bearer(token)).await
+    }
+
+    /// A peer whose connection can be cut like a cable.
+    pub async fn cable(&self, token: &str) -> (Peer, AbortOnDropHandle<()>) {
+        let mut far = soon(self.dialer.dial("cable")).await.expect("accepted");
+        let (near, mut middle) = tokio::io::duplex(64 * 1024);
+        let cable = AbortOnDropHandle::new(tokio::spawn(async move {
+            // How it ends is what the test is about.
+            let _ = tokio::io::copy_bidirectional(&mut middle, &mut far).await;
+        }));
+        let connection = soon(Connection::handshake(
+            near,
+            "router",
+            HeaderMap::new(),
+            None,
+        ));
+        let connection = connection.await.expect("HTTP/2");
+        let peer = Peer::open(connection, bearer(token)).await;
+        (peer.expect("let in"), cable)
     }
 
     /// Two joined peers, the client first.
