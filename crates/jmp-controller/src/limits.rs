@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,6 +11,46 @@ use tonic::Status;
 
 /// The longest text of a selector in bytes.
 pub const SELECTOR_LIMIT: usize = 16 * 1024;
+
+/// How many identities or addresses are told apart.
+const CALLERS: usize = 65_536;
+/// Changing calls of one identity.
+const CHANGES: Rate = Rate {
+    per_second: 100.0,
+    burst: 500.0,
+};
+/// Rows about refused calls of one address.
+const REFUSALS: Rate = Rate {
+    per_second: 2.0,
+    burst: 100.0,
+};
+/// Watching calls of one identity at one time.
+const WATCHES: usize = 64;
+
+/// What one caller may ask for.
+#[derive(Debug)]
+pub(crate) struct Guards {
+    /// Changing calls, by identity.
+    pub changes: RateLimiter<String>,
+    /// Audit rows about refused calls, by address.
+    pub refusals: RateLimiter<String>,
+    /// Watching calls, by identity.
+    pub watches: Arc<Places>,
+}
+
+/// Counts what each caller has open at one time.
+#[derive(Debug)]
+pub(crate) struct Places {
+    limit: usize,
+    taken: Mutex<HashMap<String, usize>>,
+}
+
+/// One place among [`Places`], free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Arc<Places>,
+    caller: String,
+}
 
 /// How often something may be done: `burst` times at once, `per_second` times for ever.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -102,6 +142,57 @@ impl<K: Eq + Hash> RateLimiter<K> {
     }
 }
 
+// === impl Guards ===
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self {
+            changes: RateLimiter::new(CHANGES, CALLERS),
+            refusals: RateLimiter::new(REFUSALS, CALLERS),
+            watches: Arc::new(Places {
+                limit: WATCHES,
+                taken: Mutex::default(),
+            }),
+        }
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    /// Takes a place for the caller.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED when it has as many as it may.
+    pub fn take(self: &Arc<Self>, caller: &str) -> Result<Place, Status> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(caller.to_owned()).or_default();
+        if *count >= self.limit {
+            return Err(Status::resource_exhausted(format!(
+                "{caller} has {} watches open already: close one first",
+                self.limit
+            )));
+        }
+        *count += 1;
+        Ok(Place {
+            places: Arc::clone(self),
+            caller: caller.to_owned(),
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.caller) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.caller);
+            }
+        }
+    }
+}
+
 // === impl Bucket ===
 
 impl Bucket {
@@ -168,6 +259,20 @@ mod tests {
         tokio::time::advance(Duration::from_secs(10)).await;
         limiter.take(20_000).unwrap();
         assert_eq!(limiter.buckets.lock().unwrap().known.len(), 1);
+    }
+
+    #[test]
+    fn places_are_given_back() {
+        let guards = Guards::default();
+        let held: Vec<Place> = (0..WATCHES)
+            .map(|_| guards.watches.take("a").unwrap())
+            .collect();
+        let refused = guards.watches.take("a").unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        guards.watches.take("b").unwrap();
+        drop(held);
+        guards.watches.take("a").unwrap();
+        assert!(guards.watches.taken.lock().unwrap().is_empty());
     }
 
     #[test]
