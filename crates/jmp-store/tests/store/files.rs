@@ -91,6 +91,19 @@ async fn everything_is_there_after_opening_again() {
 }
 
 #[tokio::test]
+async fn events_leave_the_file_with_their_object() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path().join("store.db"));
+    fill(&store).await;
+    assert_eq!(inspect(store.path()).expect("is whole").events, 1);
+    store
+        .delete::<Exporter>(&key("bench"), None)
+        .await
+        .expect("goes");
+    assert_eq!(inspect(store.path()).expect("is whole").events, 0);
+}
+
+#[tokio::test]
 async fn a_backup_is_one_whole_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path().join("store.db"));

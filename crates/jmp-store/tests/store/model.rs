@@ -261,7 +261,6 @@ fn text(error: StoreError) -> String {
     error.to_string()
 }
 
-/// The same store, opened by its path again and again.
 #[tokio::test]
 async fn the_lock_goes_with_the_last_clone() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,20 +1,22 @@
 //! What every store does. Each test runs over both.
 
+mod sinks;
+mod watching;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jmp_store::{
     AuditQuery, AuditSink, EventSink, LeaseFilter, LeaseState, MemoryStore, Query, Resource,
-    Revision, Store, StoreError, StoreExt, Watch, WatchEvent, Write,
+    Revision, Store, StoreError, StoreExt, Write,
 };
 use jmp_types::resource::{
     AccessPolicy, Administrator, Client, Exporter, Key, Kind, LabelSelector, Lease, Reference,
 };
-use tokio::time::timeout;
 
-use crate::content::{
-    PATIENCE, at, audit, client, ended, event, exporter, key, lease, metadata, open, options,
-};
+use self::sinks::*;
+use self::watching::*;
+use crate::content::{at, client, ended, exporter, key, lease, metadata, open, options};
 
 pub trait Everything: Store + AuditSink + EventSink {}
 
@@ -65,7 +67,7 @@ over_both! {
     events_are_kept_with_their_object
 }
 
-type Shared = Arc<dyn Everything>;
+pub type Shared = Arc<dyn Everything>;
 
 async fn every_kind_comes_back_as_it_was(store: Shared) {
     async fn round<T: Resource + PartialEq + std::fmt::Debug>(store: &dyn Everything, object: T) {
@@ -469,258 +471,6 @@ async fn ended_leases_are_pruned_oldest_first(store: Shared) {
     assert_eq!(store.prune_leases(at(41), 2).await.expect("is pruned"), 1);
 }
 
-async fn a_watch_goes_on_after_the_list(store: Shared) {
-    let first = store.create(&exporter("one")).await.expect("is made");
-    let listed = store
-        .list_objects(Query::new(Kind::Exporter))
-        .await
-        .expect("a list");
-    let mut watch = store.watch(Kind::Exporter, &listed.revision);
-    let changed = store.update(&first).await.expect("has the revision");
-    store.create(&exporter("two")).await.expect("is made");
-    store
-        .delete::<Exporter>(&key("one"), None)
-        .await
-        .expect("goes");
-
-    assert_eq!(change(&mut watch).await, (key("one"), false));
-    assert_eq!(change(&mut watch).await, (key("two"), false));
-    assert_eq!(change(&mut watch).await, (key("one"), true));
-    // One that begins in between sees the rest, and what comes while it waits.
-    let mut later = store.watch(Kind::Exporter, &changed.metadata.resource_version.into());
-    assert_eq!(change(&mut later).await, (key("two"), false));
-    assert_eq!(change(&mut later).await, (key("one"), true));
-    let (next, made) = tokio::join!(change(&mut later), async {
-        tokio::task::yield_now().await;
-        store.create(&exporter("three")).await
-    });
-    made.expect("is made");
-    assert_eq!(next, (key("three"), false));
-}
-
-async fn a_watch_keeps_to_its_kind(store: Shared) {
-    let listed = store
-        .list_objects(Query::new(Kind::Exporter))
-        .await
-        .expect("a list");
-    let mut watch = store.watch(Kind::Exporter, &listed.revision);
-    // More than the history holds: those that keep up do not mind changes of other kinds.
-    for number in 0..20 {
-        store
-            .create(&client(&format!("client-{number}")))
-            .await
-            .expect("is made");
-        assert!(
-            timeout(std::time::Duration::ZERO, watch.next())
-                .await
-                .is_err()
-        );
-    }
-    store.create(&exporter("one")).await.expect("is made");
-    assert_eq!(change(&mut watch).await, (key("one"), false));
-}
-
-async fn a_watch_that_lags_lists_again(store: Shared) {
-    let listed = store
-        .list_objects(Query::new(Kind::Exporter))
-        .await
-        .expect("a list");
-    let mut watch = store.watch(Kind::Exporter, &listed.revision);
-    for number in 0..9 {
-        store
-            .create(&exporter(&format!("exporter-{number}")))
-            .await
-            .expect("is made");
-    }
-    assert_eq!(next(&mut watch).await, Some(WatchEvent::Relist));
-    assert_eq!(next(&mut watch).await, None);
-    let listed = store
-        .list_objects(Query::new(Kind::Exporter))
-        .await
-        .expect("a list");
-    assert_eq!(listed.objects.len(), 9);
-    let mut watch = store.watch(Kind::Exporter, &listed.revision);
-    store
-        .delete::<Exporter>(&key("exporter-3"), None)
-        .await
-        .expect("goes");
-    assert_eq!(change(&mut watch).await, (key("exporter-3"), true));
-}
-
-async fn a_watch_from_elsewhere_lists_again(store: Shared) {
-    for revision in ["", "garbage", "4711"] {
-        let mut watch = store.watch(Kind::Exporter, &Revision::from(revision));
-        assert_eq!(
-            next(&mut watch).await,
-            Some(WatchEvent::Relist),
-            "{revision}"
-        );
-    }
-}
-
-async fn audit_is_read_newest_first(store: Shared) {
-    let records = vec![
-        audit("client:lab:alice", "CreateLease", 10),
-        audit("admin:root", "DeleteResource", 20),
-        audit("client:lab:bob", "CreateLease", 30),
-        audit("client:lab:alice", "DeleteLease", 40),
-    ];
-    let numbers = store.append_audit(records).await.expect("is kept");
-    assert!(numbers.is_sorted() && numbers.len() == 4, "{numbers:?}");
-    let all = AuditQuery {
-        limit: 10,
-        ..AuditQuery::default()
-    };
-    let found = async |query: AuditQuery| {
-        let page = store.list_audit(query).await.expect("a page");
-        let seconds: Vec<i64> = page
-            .records
-            .iter()
-            .map(|record| record.time.as_second())
-            .collect();
-        (seconds, page.next)
-    };
-    assert_eq!(found(all.clone()).await, (vec![40, 30, 20, 10], None));
-    let text = |text: &str| Some(text.to_owned());
-    for (query, expected) in [
-        (
-            AuditQuery {
-                actor: text("alice"),
-                ..all.clone()
-            },
-            vec![40, 10],
-        ),
-        (
-            AuditQuery {
-                action: text("CreateLease"),
-                ..all.clone()
-            },
-            vec![30, 10],
-        ),
-        (
-            AuditQuery {
-                action: text("Create"),
-                ..all.clone()
-            },
-            vec![],
-        ),
-        (
-            AuditQuery {
-                resource: text("/one"),
-                since: Some(at(30)),
-                ..all.clone()
-            },
-            vec![40, 30],
-        ),
-        (
-            AuditQuery {
-                resource: text("/two"),
-                ..all.clone()
-            },
-            vec![],
-        ),
-        (
-            AuditQuery {
-                until: Some(at(20)),
-                ..all.clone()
-            },
-            vec![10],
-        ),
-        (
-            AuditQuery {
-                actor: text("100%_"),
-                ..all
-            },
-            vec![],
-        ),
-    ] {
-        assert_eq!(found(query.clone()).await.0, expected, "{query:?}");
-    }
-    let mut query = AuditQuery {
-        limit: 2,
-        actor: text("client"),
-        ..AuditQuery::default()
-    };
-    let (seconds, next) = found(query.clone()).await;
-    assert_eq!(seconds, [40, 30]);
-    query.page_token = next;
-    store
-        .append_audit(vec![audit("client:lab:carol", "CreateLease", 50)])
-        .await
-        .expect("is kept");
-    assert_eq!(found(query).await, (vec![10], None));
-}
-
-async fn audit_is_pruned_by_age(store: Shared) {
-    let records = (1..=5)
-        .map(|seconds| audit("admin:root", "Backup", seconds))
-        .collect();
-    let numbers = store.append_audit(records).await.expect("is kept");
-    assert_eq!(store.prune_audit(at(4), 2).await.expect("is pruned"), 2);
-    assert_eq!(store.prune_audit(at(4), 2).await.expect("is pruned"), 1);
-    assert_eq!(store.prune_audit(at(4), 2).await.expect("is pruned"), 0);
-    assert_eq!(store.prune_audit(at(9), 9).await.expect("is pruned"), 2);
-    let later = store
-        .append_audit(vec![audit("admin:root", "Backup", 6)])
-        .await
-        .expect("is kept");
-    assert!(later[0] > numbers[4], "numbers never come again");
-}
-
-async fn events_are_kept_with_their_object(store: Shared) {
-    let reasons = async |name: &str| {
-        let events = store
-            .list_events(Kind::Exporter, &key(name))
-            .await
-            .expect("are read");
-        events
-            .into_iter()
-            .map(|event| event.reason)
-            .collect::<Vec<_>>()
-    };
-    store.create(&exporter("one")).await.expect("is made");
-    store.create(&exporter("two")).await.expect("is made");
-    let mut anonymous = event("one", "Second");
-    anonymous.uid.clear();
-    let mut former = event("one", "Former");
-    former.uid = "uid-of-an-earlier-one".into();
-    let events = vec![
-        event("one", "First"),
-        anonymous,
-        former,
-        event("two", "Other"),
-        event("absent", "Lost"),
-    ];
-    store.append_events(events).await.expect("are kept");
-    assert_eq!(reasons("one").await, ["First", "Second"]);
-    assert_eq!(reasons("two").await, ["Other"]);
-    assert!(reasons("absent").await.is_empty());
-    let found = store
-        .list_events(Kind::Exporter, &key("one"))
-        .await
-        .expect("are read");
-    assert_eq!(found[0], event("one", "First"));
-
-    // Three are kept, also when the object changes.
-    let more = vec![event("one", "Third"), event("one", "Fourth")];
-    store.append_events(more).await.expect("are kept");
-    let present = store
-        .get::<Exporter>(&key("one"))
-        .await
-        .expect("is read")
-        .expect("is there");
-    store.update(&present).await.expect("has the revision");
-    assert_eq!(reasons("one").await, ["Second", "Third", "Fourth"]);
-
-    store
-        .delete::<Exporter>(&key("one"), None)
-        .await
-        .expect("goes");
-    store.create(&exporter("one")).await.expect("is made again");
-    assert!(reasons("one").await.is_empty());
-    assert_eq!(reasons("two").await, ["Other"]);
-}
-
 async fn names(store: &dyn Everything, query: Query) -> Vec<String> {
     let page = store.list_objects(query).await.expect("a list");
     assert_eq!(page.next, None);
@@ -735,19 +485,4 @@ fn called<T: Resource>(objects: &[T]) -> Vec<&str> {
         .iter()
         .map(|object| object.metadata().name.as_str())
         .collect()
-}
-
-async fn next(watch: &mut Watch) -> Option<WatchEvent> {
-    timeout(PATIENCE, watch.next())
-        .await
-        .expect("comes in time")
-}
-
-/// What changed, and whether it is gone.
-async fn change(watch: &mut Watch) -> (Key, bool) {
-    match next(watch).await {
-        Some(WatchEvent::Changed(object)) => (object.key, false),
-        Some(WatchEvent::Deleted(object)) => (object.key, true),
-        other => panic!("no change, but {other:?}"),
-    }
 }
