@@ -8,10 +8,9 @@ use futures::Stream;
 use jmp_auth::{IdentityKind, IssuedToken};
 use jmp_proto::jmp::v1::admin_service_server::AdminService;
 use jmp_proto::jmp::v1::{
-    ApplyResourceRequest, ApplyResourceResponse, BackupChunk, BackupRequest,
-    CreateResourceRequest, CreateResourceResponse, Credential, GetServerInfoRequest,
-    ListAuditRequest, ListAuditResponse, ListResourcesRequest, ListResourcesResponse, Resource,
-    ResourceName, RouterInfo, ServerInfo,
+    ApplyResourceRequest, ApplyResourceResponse, BackupChunk, BackupRequest, CreateResourceRequest,
+    CreateResourceResponse, Credential, GetServerInfoRequest, ListAuditRequest, ListAuditResponse,
+    ListResourcesRequest, ListResourcesResponse, Resource, ResourceName, RouterInfo, ServerInfo,
 };
 use jmp_types::resource::{Key, Kind};
 use tonic::{Request, Response, Status};
@@ -47,8 +46,7 @@ impl AdminApi {
     }
 
     fn reader<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        self.context
-            .caller(request, &[IdentityKind::Administrator])
+        self.context.caller(request, &[IdentityKind::Administrator])
     }
 
     async fn writer<T>(
@@ -133,8 +131,7 @@ impl AdminService for AdminApi {
         let mut entry = Entry::new(&caller, ACTION, "");
         let result = async {
             let object = manifest(request.get_ref().resource.as_ref())?;
-            entry.resource =
-                audit::resource(word(object.kind()), &object.metadata().key());
+            entry.resource = audit::resource(word(object.kind()), &object.metadata().key());
             resources::create(&self.context, object).await
         }
         .await;
@@ -157,8 +154,7 @@ impl AdminService for AdminApi {
         let mut entry = Entry::new(&caller, ACTION, "");
         let result = async {
             let object = manifest(request.get_ref().resource.as_ref())?;
-            entry.resource =
-                audit::resource(word(object.kind()), &object.metadata().key());
+            entry.resource = audit::resource(word(object.kind()), &object.metadata().key());
             resources::apply(&self.context, object).await
         }
         .await;

@@ -127,12 +127,14 @@ impl Context {
         peer: &Peer,
         allowed: &[IdentityKind],
     ) -> Result<Caller, Status> {
-        let pairs = headers
+        let pairs: Vec<(&str, &[u8])> = headers
             .iter()
-            .map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let token = metadata::bearer(pairs.clone()).map_err(|error| refused(&error))?;
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        let token = metadata::bearer(pairs.iter().copied()).map_err(|error| refused(&error))?;
         let claims = self.claims(&token)?;
-        let attributes = Attributes::read(pairs).map_err(|error| refused(&error))?;
+        let attributes =
+            Attributes::read(pairs.iter().copied()).map_err(|error| refused(&error))?;
         if !allowed.contains(&attributes.kind) {
             let expected = allowed.first().copied().unwrap_or(IdentityKind::Client);
             let error = attributes.require_kind(expected).err();

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use jmp_auth::{IdentityIssuer, IdentityVerifier, RateLimiter, TunnelIssuer};
+use jmp_auth::pki::Authority;
+use jmp_auth::{IdentityIssuer, IdentityVerifier, RateLimiter, TunnelIssuer, TunnelKeys};
 use jmp_store::{AuditSink, EventSink, Query, Store, StoreExt};
 use jmp_types::Timestamp;
 use jmp_types::resource::{Key, Lease};
@@ -11,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 
+use crate::admin_service::BackupSource;
 use crate::clock::Time;
 use crate::engine::{EngineHandle, store_failure};
 use crate::exporter_sessions::ExporterSessions;
+use crate::limits::Guards;
 use crate::metrics::Metrics;
 use crate::probe::Probe;
 use crate::routers::Routers;
@@ -26,6 +29,8 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     /// The audit record.
     pub audit: Arc<dyn AuditSink>,
+    /// Copies of the store.
+    pub backup: Arc<dyn BackupSource>,
     /// The history of objects.
     pub events: Arc<dyn EventSink>,
     /// Decides and writes.
@@ -38,12 +43,16 @@ pub struct Context {
     pub verifier: IdentityVerifier,
     /// Issues tokens of tunnels.
     pub tunnels: TunnelIssuer,
+    /// The keys of those, for routers.
+    pub tunnel_keys: Arc<TunnelKeys>,
     /// What the administrator chose.
     pub settings: Arc<Settings>,
     /// The time.
     pub time: Time,
     /// PEM of the authority that signed the controller's certificate; empty for a public one.
     pub authority: String,
+    /// The authority itself, which also signs for routers; none with certificates from elsewhere.
+    pub signer: Option<Arc<Authority>>,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// Exporters that are connected.
@@ -54,9 +63,13 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// Cancelled when the controller drains: streams end, then.
     pub stopping: CancellationToken,
+    /// Cancelled when connections are cut that did not end by themselves.
+    pub(crate) cut: CancellationToken,
     /// When the controller started.
     pub started: Timestamp,
     pub(crate) failures: Mutex<RateLimiter>,
+    /// What one identity may ask for; `Guards::default()`.
+    pub(crate) guards: Guards,
 }
 
 /// Where a call comes from. An extension of each request.
@@ -99,6 +112,12 @@ impl Context {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.time.wall()
+    }
+
+    /// Whether calls can be served.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.engine.is_healthy() && !self.stopping.is_cancelled()
     }
 
     /// A lease, ended or not.

@@ -43,10 +43,7 @@ impl LabelPolicy {
 #[must_use]
 pub fn exporter(object: &Exporter, policy: &LabelPolicy, show_hidden: bool) -> client::Exporter {
     let labels = &object.metadata.labels;
-    #[expect(
-        deprecated,
-        reason = "clients before 0.7 know nothing but `online`"
-    )]
+    #[expect(deprecated, reason = "clients before 0.7 know nothing but `online`")]
     client::Exporter {
         name: Collection::Exporters.name(&object.key()),
         labels: labels

@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use jmp_auth::{IdentityKind, IssuedToken};
 use jmp_types::Timestamp;
-use jmp_types::resource::{
-    Administrator, Client, CredentialRecord, Exporter, Key, Kind, Router,
-};
+use jmp_types::resource::{Administrator, Client, CredentialRecord, Exporter, Key, Kind, Router};
 use tonic::Status;
 use uuid::Uuid;
 
@@ -159,7 +157,9 @@ impl Context {
                 let token = issuer
                     .issue(&subject, object.credential().generation, now)
                     .map_err(|error| Status::internal(error.to_string()))?;
-                token.token_id.clone_into(&mut object.credential_mut().token_id);
+                token
+                    .token_id
+                    .clone_into(&mut object.credential_mut().token_id);
                 object.set_expiry(Some(token.expires_at));
                 // The closure runs once.
                 let _ = slot.set(token);
@@ -222,7 +222,9 @@ impl Context {
             let Some(present) = present else {
                 let mut object = T::default();
                 wanted.name.clone_into(&mut object.metadata_mut().name);
-                wanted.namespace.clone_into(&mut object.metadata_mut().namespace);
+                wanted
+                    .namespace
+                    .clone_into(&mut object.metadata_mut().namespace);
                 return Ok(fresh(object, &endpoint));
             };
             let mut object = present.clone();
@@ -283,11 +285,17 @@ fn renew<T: Holder>(object: &mut T, renewal: Renewal, now: Timestamp) -> Result<
 /// There is such an object already.
 #[must_use]
 pub fn exists(kind: Kind, key: &Key) -> Status {
-    Status::already_exists(format!("{} {key} exists already", crate::manifest::word(kind)))
+    Status::already_exists(format!(
+        "{} {key} exists already",
+        crate::manifest::word(kind)
+    ))
 }
 
 /// There is no such object.
 #[must_use]
 pub fn missing(kind: Kind, key: &Key) -> Status {
-    Status::not_found(format!("{} {key} does not exist", crate::manifest::word(kind)))
+    Status::not_found(format!(
+        "{} {key} does not exist",
+        crate::manifest::word(kind)
+    ))
 }

@@ -5,6 +5,7 @@
 //! pool is made again from what the store has.
 
 mod batch;
+mod change;
 mod handle;
 mod restore;
 
@@ -18,8 +19,9 @@ use jmp_types::resource::Key;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-pub use handle::{EngineHandle, Stored};
+pub use handle::{EngineHandle, Stored, refusal, store_failure};
 pub(crate) use handle::{Message, Question};
 
 use crate::clock::Time;
@@ -47,6 +49,7 @@ pub(crate) struct Parts {
     pub settings: Arc<Settings>,
     pub pool_settings: jmp_lease::pool::Settings,
     pub time: Time,
+    pub tasks: TaskTracker,
 }
 
 pub(crate) struct Engine {
@@ -74,6 +77,7 @@ pub(crate) async fn start(
     let (history, written) = mpsc::channel(256);
     let events = Arc::clone(&parts.events);
     let pool = restore::first(&parts).await?;
+    let tasks = parts.tasks.clone();
     let mut engine = Engine {
         parts,
         pool: pool.0,
@@ -83,7 +87,7 @@ pub(crate) async fn start(
         history,
     };
     // What the restart made necessary, such as leases that ended meanwhile.
-    engine.commit_restored(pool.1).await;
+    engine.try_effects(pool.1).await?;
     let task = async move {
         let writer = write_history(events, written);
         let run = async move {
@@ -91,7 +95,7 @@ pub(crate) async fn start(
         };
         futures::join!(run, writer);
     };
-    Ok((task, EngineHandle::new(sender, health)))
+    Ok((task, EngineHandle::new(sender, health, tasks)))
 }
 
 /// Events of objects are written behind: nobody waits for them.

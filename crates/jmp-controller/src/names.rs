@@ -180,7 +180,11 @@ mod tests {
         ] {
             let refused = Collection::Leases.parse(text).unwrap_err();
             assert_eq!(refused.code(), Code::InvalidArgument, "{text}");
-            assert!(refused.message().contains("namespaces/NAMESPACE/leases/NAME"));
+            assert!(
+                refused
+                    .message()
+                    .contains("namespaces/NAMESPACE/leases/NAME")
+            );
         }
         for text in ["", "namespaces", "namespaces/", "namespaces/a/b", "ns/a"] {
             assert_eq!(
@@ -196,7 +200,17 @@ mod tests {
         for name in ["a", "a1", "a-b", "a.b", "0"] {
             check_name(name).unwrap();
         }
-        for name in ["", "A", "-a", "a-", "a..b", ".a", "a_b", "ä", &"a".repeat(254)] {
+        for name in [
+            "",
+            "A",
+            "-a",
+            "a-",
+            "a..b",
+            ".a",
+            "a_b",
+            "ä",
+            &"a".repeat(254),
+        ] {
             check_name(name).unwrap_err();
         }
         check_namespace("lab-2").unwrap();
@@ -206,7 +220,9 @@ mod tests {
 
     #[test]
     fn errors_are_short_whatever_came() {
-        let refused = Collection::Leases.parse(&"x\n".repeat(100_000)).unwrap_err();
+        let refused = Collection::Leases
+            .parse(&"x\n".repeat(100_000))
+            .unwrap_err();
         assert!(refused.message().len() < 400);
         assert!(!refused.message().contains('\n'));
     }

@@ -150,7 +150,11 @@ mod tests {
     fn pages_fit_into_a_message() {
         let objects = objects(10_000);
         let (first, token) = page(0, "", &objects);
-        assert!(first.len() < 3 * 1024 && first.len() > 2 * 1024, "{}", first.len());
+        assert!(
+            first.len() < 3 * 1024 && first.len() > 2 * 1024,
+            "{}",
+            first.len()
+        );
         assert!(!token.is_empty());
         assert_eq!(page(i32::MAX, "", &objects).0.len(), PAGE_LIMIT);
     }

@@ -128,7 +128,11 @@ mod tests {
         assert!(found.holds(&lease(&[("board", "a"), (&tag("team"), "x")])));
         assert!(!found.holds(&lease(&[("board", "a"), ("team", "x")])));
         assert!(!found.holds(&lease(&[(&tag("team"), "x")])));
-        assert!(!found.holds(&lease(&[("board", "a"), (&tag("team"), "x"), (&tag("old"), "")])));
+        assert!(!found.holds(&lease(&[
+            ("board", "a"),
+            (&tag("team"), "x"),
+            (&tag("old"), "")
+        ])));
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use jmp_store::Resource;
-use jmp_types::resource::{AccessPolicy, Administrator, Client, Exporter, Key, Kind, Lease, Router};
+use jmp_types::resource::{
+    AccessPolicy, Administrator, Client, Exporter, Key, Kind, Lease, Router,
+};
 use tokio::sync::broadcast;
 
 /// News that may wait for a slow reader; one that lags behind lists again.

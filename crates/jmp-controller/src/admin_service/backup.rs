@@ -9,7 +9,6 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use tonic::Status;
 
-
 /// Bytes in one message.
 const CHUNK: usize = 256 * 1024;
 

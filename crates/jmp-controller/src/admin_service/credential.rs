@@ -28,9 +28,7 @@ pub(super) async fn issue(
 /// Ends all tokens of the object.
 pub(super) async fn revoke(context: &Context, kind: Kind, key: &Key) -> Result<Object, Status> {
     Ok(match kind {
-        Kind::Client => {
-            Object::Client(Client::clone(&*context.revoke::<Client>(key).await?))
-        }
+        Kind::Client => Object::Client(Client::clone(&*context.revoke::<Client>(key).await?)),
         Kind::Exporter => {
             Object::Exporter(Exporter::clone(&*context.revoke::<Exporter>(key).await?))
         }

@@ -43,9 +43,7 @@ pub(super) async fn create(
             object.metadata.labels = administrators(object.metadata.labels);
             with_token(context, object, Object::Exporter).await
         }
-        Object::Administrator(object) => {
-            with_token(context, object, Object::Administrator).await
-        }
+        Object::Administrator(object) => with_token(context, object, Object::Administrator).await,
         Object::Router(object) => with_token(context, object, Object::Router).await,
         Object::Policy(object) => {
             let key = object.key();
@@ -271,8 +269,7 @@ impl Listing {
         let token = if ended { "" } else { &request.page_token };
         Ok(Self {
             kind,
-            namespace: namespace
-                .filter(|_| !matches!(kind, Kind::Administrator | Kind::Router)),
+            namespace: namespace.filter(|_| !matches!(kind, Kind::Administrator | Kind::Router)),
             selector: selection::parse("selector", &request.selector, Code::InvalidArgument)?,
             page: Page::new(list, request.page_size, token)?,
         })
@@ -288,9 +285,8 @@ impl Listing {
             .iter()
             .filter(|object| self.selector.matches(&object.metadata().labels))
             .map(|object| (object.metadata().key(), object));
-        let (resources, next_page_token) = self
-            .page
-            .take(matching, |object| resource(&wrap(object)));
+        let (resources, next_page_token) =
+            self.page.take(matching, |object| resource(&wrap(object)));
         ListResourcesResponse {
             resources,
             next_page_token,
@@ -320,9 +316,9 @@ pub(super) async fn list(
         Kind::ExporterAccessPolicy => {
             listing.of::<AccessPolicy>(context, |object| Object::Policy(object.clone()))
         }
-        Kind::Administrator => listing.of::<Administrator>(context, |object| {
-            Object::Administrator(object.clone())
-        }),
+        Kind::Administrator => {
+            listing.of::<Administrator>(context, |object| Object::Administrator(object.clone()))
+        }
         Kind::Router => listing.of::<Router>(context, |object| Object::Router(object.clone())),
         Kind::Lease => {
             let wanted = LeaseSelection {

@@ -61,10 +61,7 @@ impl NewRequest {
             return Err(Status::invalid_argument("lease is required"));
         };
         // Released clients send an empty name when they mean none (facts: protocol 8.1).
-        let exporter = lease
-            .exporter_name
-            .clone()
-            .filter(|name| !name.is_empty());
+        let exporter = lease.exporter_name.clone().filter(|name| !name.is_empty());
         if lease.selector.trim().is_empty() && exporter.is_none() {
             return Err(Status::invalid_argument(
                 "one of selector or exporter_name is required",
@@ -161,10 +158,7 @@ fn given(wire: &prost_types::Duration) -> GivenDuration {
     }
 }
 
-fn time(
-    field: &str,
-    wire: Option<&prost_types::Timestamp>,
-) -> Result<Option<Timestamp>, Status> {
+fn time(field: &str, wire: Option<&prost_types::Timestamp>) -> Result<Option<Timestamp>, Status> {
     wire.map(|wire| {
         convert::instant(wire).ok_or_else(|| {
             Status::invalid_argument(format!(
@@ -222,7 +216,10 @@ pub(super) async fn create(
     if chosen && context.lease(&key).await?.is_some() {
         return Err(Status::unknown(format!("lease {key} already exists")));
     }
-    context.engine.command(Command::Create(Box::new(lease))).await
+    context
+        .engine
+        .command(Command::Create(Box::new(lease)))
+        .await
 }
 
 /// Changes the lease.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jmp_lease::pool::{Command, Counts, DialRefusal, Event, Queue, Refusal, RefusalKind, Waiting};
 use jmp_types::resource::{Key, Lease};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 
 use crate::view::{Item, Viewed};
@@ -40,6 +41,7 @@ pub(crate) enum Message {
 }
 
 pub(crate) enum Question {
+    Present(Key, oneshot::Sender<Option<Lease>>),
     Queue(Key, oneshot::Sender<Option<Queue>>),
     Waiting(Key, oneshot::Sender<Option<Waiting>>),
     Dial {
@@ -47,7 +49,6 @@ pub(crate) enum Question {
         client: Key,
         answer: oneshot::Sender<Result<Key, DialRefusal>>,
     },
-    Notice(Key, oneshot::Sender<jmp_lease::pool::Notice>),
     Counts(oneshot::Sender<Counts>),
 }
 
@@ -56,19 +57,33 @@ pub(crate) enum Question {
 pub struct EngineHandle {
     mailbox: mpsc::Sender<Message>,
     healthy: watch::Receiver<bool>,
+    tasks: TaskTracker,
 }
 
 // === impl EngineHandle ===
 
 impl EngineHandle {
-    pub(crate) fn new(mailbox: mpsc::Sender<Message>, healthy: watch::Receiver<bool>) -> Self {
-        Self { mailbox, healthy }
+    pub(crate) fn new(
+        mailbox: mpsc::Sender<Message>,
+        healthy: watch::Receiver<bool>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            mailbox,
+            healthy,
+            tasks,
+        }
     }
 
     /// Whether the store could be read and written lately.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         *self.healthy.borrow() && !self.mailbox.is_closed()
+    }
+
+    /// Changes of [`Self::is_healthy`].
+    pub(crate) fn health(&self) -> watch::Receiver<bool> {
+        self.healthy.clone()
     }
 
     /// Carries out a command; the lease is on disk as it is returned.
@@ -92,12 +107,16 @@ impl EngineHandle {
             .await?
     }
 
-    /// Tells what happened, for those who cannot wait. Lost when the mailbox is full, which only
-    /// happens under an overload that ends the streams anyway.
+    /// Tells what happened, for those who cannot wait.
     pub(crate) fn tell(&self, event: Event) {
-        let _ = self
-            .mailbox
-            .try_send(Message::Event(Box::new(event), None));
+        let message = Message::Event(Box::new(event), None);
+        if let Err(mpsc::error::TrySendError::Full(message)) = self.mailbox.try_send(message) {
+            let mailbox = self.mailbox.clone();
+            self.tasks.spawn(async move {
+                // Nobody is left to hear of a controller that stopped.
+                let _ = mailbox.send(message).await;
+            });
+        }
     }
 
     /// Changes one object: `change` gets the object as it is, or none, and returns it as it should be,
@@ -134,6 +153,18 @@ impl EngineHandle {
             Stored::Deleted(item) => Stored::Deleted(typed(Arc::unwrap_or_clone(item))?),
             Stored::Absent => Stored::Absent,
         })
+    }
+
+    /// A lease that has not ended, as people should see it: while it waits, its last condition says how
+    /// things stand now. `None` for one that has ended.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE when the controller stops.
+    pub async fn present(&self, lease: &Key) -> Result<Option<Lease>, Status> {
+        let lease = lease.clone();
+        self.ask(|answer| Message::Question(Question::Present(lease, answer)))
+            .await
     }
 
     /// Where a waiting lease stands; `None` unless it waits.
@@ -183,13 +214,6 @@ impl EngineHandle {
             })
         })
         .await
-    }
-
-    /// What the Status stream of the exporter should say now.
-    pub(crate) async fn notice(&self, exporter: &Key) -> Result<jmp_lease::pool::Notice, Status> {
-        let exporter = exporter.clone();
-        self.ask(|answer| Message::Question(Question::Notice(exporter, answer)))
-            .await
     }
 
     async fn ask<T>(

@@ -136,16 +136,20 @@ impl News {
     fn look_up(&mut self) -> Result<(), Status> {
         let key = &self.caller.key;
         let found = match self.caller.kind {
-            IdentityKind::Administrator => self
-                .context
-                .view
-                .get::<Administrator>(key)
-                .map(|object| (object.metadata.uid.clone(), object.status.credential.clone())),
-            _ => self
-                .context
-                .view
-                .get::<Client>(key)
-                .map(|object| (object.metadata.uid.clone(), object.status.credential.clone())),
+            IdentityKind::Administrator => {
+                self.context.view.get::<Administrator>(key).map(|object| {
+                    (
+                        object.metadata.uid.clone(),
+                        object.status.credential.clone(),
+                    )
+                })
+            }
+            _ => self.context.view.get::<Client>(key).map(|object| {
+                (
+                    object.metadata.uid.clone(),
+                    object.status.credential.clone(),
+                )
+            }),
         };
         let (uid, credential) = found.ok_or_else(revoked)?;
         self.judge(&uid, &credential)

@@ -118,8 +118,7 @@ impl Running {
         let stop = CancellationToken::new();
         let service = Arc::new(LoginService::new(&settings()));
         let until = stop.clone();
-        let task =
-            tokio::spawn(async move { serve(listener, &acceptor, service, until).await });
+        let task = tokio::spawn(async move { serve(listener, &acceptor, service, until).await });
         Self {
             address,
             trust: Trust::Authorities(certificate.pem().into_bytes()),
@@ -129,8 +128,7 @@ impl Running {
     }
 
     async fn connect(&self, protocol: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
-        let connector =
-            tls::client_for(&self.trust, vec![protocol.as_bytes().to_vec()]).unwrap();
+        let connector = tls::client_for(&self.trust, vec![protocol.as_bytes().to_vec()]).unwrap();
         let stream = TcpStream::connect(self.address).await.unwrap();
         connector
             .connect(tls::server_name("localhost").unwrap(), stream)
@@ -162,12 +160,10 @@ async fn both_versions_of_http_answer_over_tls() {
         .await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     let stream = hyper_util::rt::TokioIo::new(running.connect("h2").await);
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(
-        hyper_util::rt::TokioExecutor::new(),
-        stream,
-    )
-    .await
-    .unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), stream)
+            .await
+            .unwrap();
     let driving = tokio::spawn(connection);
     let request = Request::get("https://localhost/v1/auth/config")
         .body(Full::<Bytes>::default())
@@ -200,7 +196,10 @@ async fn bad_requests_end_the_connection_and_nothing_else() {
     assert!(posted.starts_with("HTTP/1.1 405 "), "{posted}");
     // Without TLS there is no answer in plain text.
     let mut plain = TcpStream::connect(running.address).await.unwrap();
-    plain.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP"));

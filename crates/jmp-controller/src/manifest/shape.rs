@@ -50,8 +50,7 @@ const SELECTOR: Shape = Shape::Fields(&[
 
 const CLIENT: Shape = Shape::Fields(&[("username", Shape::Text)]);
 
-const EXPORTER: Shape =
-    Shape::Fields(&[("username", Shape::Text), ("enabled", Shape::Switch)]);
+const EXPORTER: Shape = Shape::Fields(&[("username", Shape::Text), ("enabled", Shape::Switch)]);
 
 const POLICY: Shape = Shape::Fields(&[
     ("exporterSelector", SELECTOR),

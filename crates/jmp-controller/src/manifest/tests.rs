@@ -28,8 +28,14 @@ fn a_policy_in_the_shape_of_the_custom_resource_is_read() {
     };
     let rule = &policy.spec.policies[0];
     assert_eq!(rule.priority, 20);
-    assert_eq!(rule.maximum_duration, Some(GoDuration(Duration::from_secs(5400))));
-    assert_eq!(rule.from[0].client_selector.match_expressions[0].values, ["x"]);
+    assert_eq!(
+        rule.maximum_duration,
+        Some(GoDuration(Duration::from_secs(5400)))
+    );
+    assert_eq!(
+        rule.from[0].client_selector.match_expressions[0].values,
+        ["x"]
+    );
     assert_eq!(policy.metadata.namespace, "default");
 }
 
@@ -63,7 +69,10 @@ fn unknown_fields_are_named_with_their_path() {
         "ExporterAccessPolicy",
         r#","spec":{"policies":[{},{"from":[{"clientselector":{}}]}]}"#,
     ));
-    assert!(message.contains("spec.policies[1].from[0].clientselector"), "{message}");
+    assert!(
+        message.contains("spec.policies[1].from[0].clientselector"),
+        "{message}"
+    );
     assert!(refusal(&with("Client", r#","data":1"#)).contains(r#"unknown field "data""#));
     assert!(refusal(&with("Administrator", r#","spec":{"a":1}"#)).contains("spec.a"));
 }
@@ -71,11 +80,31 @@ fn unknown_fields_are_named_with_their_path() {
 #[test]
 fn wrong_types_are_named_with_their_path() {
     for (kind, rest, expected) in [
-        ("Exporter", r#","spec":{"enabled":"yes"}"#, "spec.enabled is a text, expected true or false"),
-        ("Exporter", r#","spec":[]"#, "spec is a list, expected an object"),
-        ("ExporterAccessPolicy", r#","spec":{"policies":[{"priority":1.5}]}"#, "spec.policies[0].priority is a number, expected a whole number"),
-        ("ExporterAccessPolicy", r#","spec":{"policies":[{"maximumDuration":"long"}]}"#, "cannot read `long` as a duration"),
-        ("ExporterAccessPolicy", r#","spec":{"exporterSelector":{"matchExpressions":[{"key":"a","operator":"Gt"}]}}"#, "spec.exporterSelector.matchExpressions[0].operator is \"Gt\""),
+        (
+            "Exporter",
+            r#","spec":{"enabled":"yes"}"#,
+            "spec.enabled is a text, expected true or false",
+        ),
+        (
+            "Exporter",
+            r#","spec":[]"#,
+            "spec is a list, expected an object",
+        ),
+        (
+            "ExporterAccessPolicy",
+            r#","spec":{"policies":[{"priority":1.5}]}"#,
+            "spec.policies[0].priority is a number, expected a whole number",
+        ),
+        (
+            "ExporterAccessPolicy",
+            r#","spec":{"policies":[{"maximumDuration":"long"}]}"#,
+            "cannot read `long` as a duration",
+        ),
+        (
+            "ExporterAccessPolicy",
+            r#","spec":{"exporterSelector":{"matchExpressions":[{"key":"a","operator":"Gt"}]}}"#,
+            "spec.exporterSelector.matchExpressions[0].operator is \"Gt\"",
+        ),
     ] {
         let message = refusal(&with(kind, rest));
         assert!(message.contains(expected), "{message}");
@@ -98,13 +127,23 @@ fn names_and_labels_are_checked() {
     };
     assert!(refusal(&named("{}")).starts_with("metadata.name: "));
     assert!(refusal(&named(r#"{"name":"A B"}"#)).starts_with("metadata.name: "));
-    assert!(refusal(&named(r#"{"name":"a","namespace":"a.b"}"#)).starts_with("metadata.namespace: "));
-    for labels in [r#"{"":"1"}"#, r#"{"a b":"1"}"#, r#"{"a":"x y"}"#, r#"{"A.B/":"1"}"#, r#"{"_a":"1"}"#] {
+    assert!(
+        refusal(&named(r#"{"name":"a","namespace":"a.b"}"#)).starts_with("metadata.namespace: ")
+    );
+    for labels in [
+        r#"{"":"1"}"#,
+        r#"{"a b":"1"}"#,
+        r#"{"a":"x y"}"#,
+        r#"{"A.B/":"1"}"#,
+        r#"{"_a":"1"}"#,
+    ] {
         let message = refusal(&named(&format!(r#"{{"name":"a","labels":{labels}}}"#)));
         assert!(message.starts_with("metadata.labels: "), "{message}");
     }
-    Object::from_json(&named(r#"{"name":"a","labels":{"x.y/a_B":"","c":"1.0"},"namespace":null}"#))
-        .unwrap();
+    Object::from_json(&named(
+        r#"{"name":"a","labels":{"x.y/a_B":"","c":"1.0"},"namespace":null}"#,
+    ))
+    .unwrap();
 }
 
 #[test]
@@ -113,5 +152,10 @@ fn kinds_have_short_words() {
         assert_eq!(parse_kind(word(kind)).unwrap(), kind);
         assert_eq!(parse_kind(kind.name()).unwrap(), kind);
     }
-    assert!(parse_kind("pod").unwrap_err().message().contains("unknown kind"));
+    assert!(
+        parse_kind("pod")
+            .unwrap_err()
+            .message()
+            .contains("unknown kind")
+    );
 }

@@ -1,0 +1,157 @@
+//! The streams that exporters keep open: one Status stream each, one Listen stream for each lease.
+//!
+//! Nothing here decides: the engine says what the Status streams should say, Dial puts tunnels into the
+//! queues of the Listen streams.
+
+mod listen;
+mod status;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jmp_lease::pool::Notice;
+use jmp_types::resource::Key;
+use tonic::Status;
+
+pub use listen::{HandOverError, ListenStream, QUEUE};
+pub use status::StatusStream;
+
+use crate::authentication::Caller;
+use crate::probe::Probe;
+
+/// The streams of all exporters.
+#[derive(Debug, Default)]
+pub struct ExporterSessions {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Numbers of streams; they grow.
+    last: u64,
+    status: HashMap<Key, Session>,
+    listens: HashMap<Key, listen::Queue>,
+}
+
+/// A Status stream that is open.
+#[derive(Debug)]
+struct Session {
+    number: u64,
+    uid: String,
+    generation: u64,
+    probe: Probe,
+    outbox: Arc<status::Outbox>,
+}
+
+// === impl ExporterSessions ===
+
+impl ExporterSessions {
+    /// The connection of the Status stream that is open, if there is one.
+    #[must_use]
+    pub fn incumbent(&self, exporter: &Key) -> Option<Probe> {
+        Some(self.lock().status.get(exporter)?.probe.clone())
+    }
+
+    /// How many Status streams are open.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.lock().status.len()
+    }
+
+    /// Makes the caller's Status stream the one that counts; another one ends.
+    pub(crate) fn open_status(&self, caller: &Caller) -> (u64, Arc<status::Outbox>) {
+        let outbox = Arc::new(status::Outbox::default());
+        let mut state = self.lock();
+        state.last += 1;
+        let number = state.last;
+        let session = Session {
+            number,
+            uid: caller.uid.clone(),
+            generation: caller.generation,
+            probe: caller.peer.probe.clone(),
+            outbox: Arc::clone(&outbox),
+        };
+        let old = state.status.insert(caller.key.clone(), session);
+        drop(state);
+        if let Some(old) = old {
+            old.outbox.end(Status::unavailable(
+                "another Status stream of this exporter took over",
+            ));
+        }
+        (number, outbox)
+    }
+
+    /// Forgets a Status stream, unless another one took over. Says whether it was the one that counts.
+    pub(crate) fn close_status(&self, exporter: &Key, number: u64) -> bool {
+        let mut state = self.lock();
+        let is_current = state
+            .status
+            .get(exporter)
+            .is_some_and(|session| session.number == number);
+        if is_current {
+            state.status.remove(exporter);
+        }
+        is_current
+    }
+
+    /// What the exporter is to be told next.
+    pub(crate) fn notify(&self, exporter: &Key, notice: Notice) {
+        let outbox = {
+            let state = self.lock();
+            let Some(session) = state.status.get(exporter) else {
+                return;
+            };
+            Arc::clone(&session.outbox)
+        };
+        outbox.put(notice);
+    }
+
+    /// Ends the streams of an exporter whose object has another identifier now, or whose tokens of
+    /// `generation` and later only are good; all of them if there is no such object any more.
+    pub(crate) fn revoke(&self, exporter: &Key, good: Option<(&str, u64)>) {
+        let bad = |uid: &str, generation: u64| match good {
+            Some((good, oldest)) => uid != good || generation < oldest,
+            None => true,
+        };
+        let mut state = self.lock();
+        let ended = state
+            .status
+            .get(exporter)
+            .filter(|session| bad(&session.uid, session.generation))
+            .map(|session| Arc::clone(&session.outbox));
+        for queue in state.listens.values_mut() {
+            queue.revoke(exporter, bad);
+        }
+        drop(state);
+        if let Some(outbox) = ended {
+            outbox.end(revoked());
+        }
+    }
+
+    /// Ends all streams: the controller stops.
+    pub(crate) fn drain(&self) {
+        let mut state = self.lock();
+        let outboxes: Vec<_> = state
+            .status
+            .values()
+            .map(|session| Arc::clone(&session.outbox))
+            .collect();
+        for queue in state.listens.values_mut() {
+            queue.end(Status::unavailable("the controller is stopping"));
+        }
+        drop(state);
+        for outbox in outboxes {
+            outbox.end(Status::unavailable("the controller is stopping"));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn revoked() -> Status {
+    Status::permission_denied(
+        "permission denied: the exporter's token was revoked or it was deleted",
+    )
+}

@@ -1,0 +1,193 @@
+//! The service that routers join.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use jmp_auth::IdentityKind;
+use jmp_auth::pki::ServerNames;
+use jmp_proto::jmp::v1 as proto;
+use jmp_proto::jmp::v1::router_control_service_server::RouterControlService;
+use jmp_proto::jmp::v1::router_instruction::Instruction;
+use jmp_proto::jmp::v1::router_message::Message;
+use jmp_types::resource::{Key, Lease};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::authentication::Caller;
+use crate::context::Context;
+use crate::routers::{Ends, Joined};
+
+/// How long a router may take to say hello.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// The service.
+#[derive(Clone)]
+pub struct RouterControl {
+    context: Arc<Context>,
+}
+
+/// Forgets the router when its stream ends.
+struct Leave {
+    context: Arc<Context>,
+    number: u64,
+}
+
+// === impl RouterControl ===
+
+impl RouterControl {
+    /// The service over that context.
+    #[must_use]
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+
+    fn welcome(&self, hello: &proto::RouterHello) -> Result<proto::RouterInstruction, Status> {
+        let context = &self.context;
+        let now = context.now();
+        let mut welcome = proto::RouterWelcome {
+            token_keys: context.tunnel_keys.expose(),
+            time: Some(crate::convert::timestamp(now)),
+            ..proto::RouterWelcome::default()
+        };
+        if let Some(authority) = &context.signer {
+            let host = host(&hello.endpoint);
+            let names = ServerNames::new([host, "localhost", "127.0.0.1"]).map_err(|error| {
+                Status::invalid_argument(format!("endpoint of the router: {error}"))
+            })?;
+            let leaf = authority
+                .issue(&names, now)
+                .map_err(|error| Status::internal(error.to_string()))?;
+            welcome.certificate_chain = leaf.chain_pem.clone();
+            welcome.private_key = leaf.key_pem.expose().to_owned();
+        }
+        Ok(proto::RouterInstruction {
+            instruction: Some(Instruction::Welcome(welcome)),
+        })
+    }
+}
+
+/// The host of `host:port`, without brackets.
+fn host(endpoint: &str) -> &str {
+    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+// === impl Leave ===
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.context.routers.leave(self.number);
+    }
+}
+
+/// Whom a lease joins.
+fn ends(context: &Context, lease: &Key) -> Option<Ends> {
+    let found = context.view.get::<Lease>(lease)?;
+    Some(Ends {
+        namespace: lease.namespace.clone(),
+        client: found.spec.client_ref.name.clone(),
+        exporter: found.exporter()?.name,
+    })
+}
+
+/// Hears the router until its stream ends or breaks.
+async fn hear(
+    context: Arc<Context>,
+    number: u64,
+    mut messages: Streaming<proto::RouterMessage>,
+) -> Status {
+    loop {
+        let message = match messages.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return Status::ok("the router left"),
+            Err(status) => return status,
+        };
+        match message.message {
+            Some(Message::Load(load)) => {
+                context
+                    .routers
+                    .loaded(number, load, |lease| ends(&context, lease));
+            }
+            Some(Message::Ended(ended)) => {
+                let usage = ended.r#use.unwrap_or_default();
+                context.routers.ended(&usage, |lease| ends(&context, lease));
+            }
+            Some(Message::Hello(_)) => return Status::invalid_argument("a second hello"),
+            None => {}
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl RouterControlService for RouterControl {
+    type ConnectStream =
+        Pin<Box<dyn Stream<Item = Result<proto::RouterInstruction, Status>> + Send>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<proto::RouterMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let context = Arc::clone(&self.context);
+        let caller: Caller = context.caller(&request, &[IdentityKind::Router])?;
+        let mut messages = request.into_inner();
+        let first = tokio::time::timeout(HELLO, messages.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("the router said no hello"))??;
+        let Some(Message::Hello(hello)) = first.and_then(|first| first.message) else {
+            return Err(Status::invalid_argument(
+                "the first message of a router must be its hello",
+            ));
+        };
+        if hello.endpoint.is_empty() {
+            return Err(Status::invalid_argument(
+                "the router's hello lacks its public endpoint",
+            ));
+        }
+        let welcome = self.welcome(&hello)?;
+        tracing::info!(
+            router = hello.name,
+            endpoint = hello.endpoint,
+            "router joined"
+        );
+        let Joined {
+            number,
+            mut instructions,
+            stop,
+        } = context.routers.join(&caller, hello);
+        let leave = Leave {
+            context: Arc::clone(&context),
+            number,
+        };
+        let stopping = context.stopping.clone();
+        let outgoing = async_stream::stream! {
+            let _leave = leave;
+            yield Ok(welcome);
+            let heard = hear(Arc::clone(&context), number, messages);
+            let mut heard = std::pin::pin!(heard);
+            loop {
+                tokio::select! {
+                    next = instructions.recv() => match next {
+                        Some(next) => yield Ok(next),
+                        None => return,
+                    },
+                    status = &mut heard => {
+                        tracing::info!(%status, "router left");
+                        return;
+                    }
+                    () = stop.cancelled() => {
+                        let status = Status::unavailable("this stream of the router was replaced or revoked");
+                        yield Err(status);
+                        return;
+                    }
+                    () = stopping.cancelled() => {
+                        let status = Status::unavailable("the controller is stopping");
+                        yield Err(status);
+                        return;
+                    }
+                }
+            }
+        };
+        Ok(Response::new(outgoing.boxed()))
+    }
+}

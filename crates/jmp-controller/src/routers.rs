@@ -1,0 +1,432 @@
+//! The routers that are connected: which one a tunnel goes through, what is closed, what is counted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jmp_proto::jmp::v1 as proto;
+use jmp_proto::jmp::v1::router_instruction::Instruction;
+use jmp_types::resource::Key;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::authentication::Caller;
+use crate::metrics::Metrics;
+
+/// How old the last word of a router may be before it is left out.
+const FRESH: Duration = Duration::from_secs(15);
+/// Tunnels that are remembered at most.
+const TUNNELS: usize = 100_000;
+/// Instructions that may wait for a router.
+const OUTBOX: usize = 1024;
+/// How long a closed lease is remembered for routers that come back: tokens of tunnels live half
+/// an hour, and their clocks may be off by a minute.
+const REMEMBERED: Duration = Duration::from_secs(32 * 60);
+
+/// Between whom a tunnel is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Namespace of both and of the lease.
+    pub namespace: String,
+    /// Name of the client.
+    pub client: String,
+    /// Name of the exporter.
+    pub exporter: String,
+}
+
+/// A router that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// Its name.
+    pub name: String,
+    /// Its public address.
+    pub endpoint: String,
+}
+
+/// What is known of a router, for people.
+#[derive(Clone, Debug)]
+pub struct RouterState {
+    /// Its name.
+    pub name: String,
+    /// Its public address.
+    pub endpoint: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether new tunnels may go through it.
+    pub usable: bool,
+    /// Tunnels that are open.
+    pub tunnels: u32,
+    /// Bytes since it was started.
+    pub bytes_forwarded: u64,
+}
+
+/// The routers that are connected.
+#[derive(Debug)]
+pub struct Routers {
+    state: Mutex<State>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last: u64,
+    routers: HashMap<u64, Router>,
+    tunnels: HashMap<String, Tunnel>,
+    closed: Vec<(proto::CloseTunnels, Instant)>,
+}
+
+#[derive(Debug)]
+struct Router {
+    name: String,
+    key: Key,
+    uid: String,
+    generation: u64,
+    endpoint: String,
+    labels: BTreeMap<String, String>,
+    instance: String,
+    outbox: mpsc::Sender<proto::RouterInstruction>,
+    stop: CancellationToken,
+    heard: Instant,
+    load: proto::RouterLoad,
+    /// Tunnels given to it since its last word.
+    given: u32,
+}
+
+#[derive(Debug)]
+struct Tunnel {
+    lease: Key,
+    ends: Ends,
+    /// Made by an earlier life of this controller, which counted its bytes so far.
+    inherited: bool,
+    to_exporter: u64,
+    to_client: u64,
+    heard: Instant,
+}
+
+/// The controller's end of a router's stream.
+pub(crate) struct Joined {
+    pub number: u64,
+    pub instructions: mpsc::Receiver<proto::RouterInstruction>,
+    pub stop: CancellationToken,
+}
+
+// === impl Routers ===
+
+impl Routers {
+    /// None is connected.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            state: Mutex::default(),
+            metrics,
+        }
+    }
+
+    /// The router for a tunnel to an exporter with these labels: the one that shares most labels with it
+    /// among those that are connected, were heard of lately and do not drain; of several the one with the
+    /// fewest tunnels.
+    pub fn choose(&self, labels: &BTreeMap<String, String>) -> Option<Chosen> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let best = state
+            .routers
+            .values_mut()
+            .filter(|router| router.is_usable(now))
+            .min_by_key(|router| {
+                let shared = router.score(labels);
+                (
+                    std::cmp::Reverse(shared),
+                    router.weight(),
+                    router.name.clone(),
+                )
+            })?;
+        best.given += 1;
+        Some(Chosen {
+            name: best.name.clone(),
+            endpoint: best.endpoint.clone(),
+        })
+    }
+
+    /// Why no router can be chosen, for people.
+    #[must_use]
+    pub fn why_none(&self) -> String {
+        let state = self.lock();
+        if state.routers.is_empty() {
+            return "no router is connected: start one with `jmp router run`, or let \
+                    `jmp controller run` start its own (without --no-router)"
+                .to_owned();
+        }
+        let names: Vec<&str> = state
+            .routers
+            .values()
+            .map(|router| router.name.as_str())
+            .collect();
+        format!(
+            "no router can take the tunnel: {} drains or was not heard of lately",
+            names.join(", ")
+        )
+    }
+
+    /// All of them, by name.
+    #[must_use]
+    pub fn list(&self) -> Vec<RouterState> {
+        let now = Instant::now();
+        let mut found: Vec<_> = self
+            .lock()
+            .routers
+            .values()
+            .map(|router| RouterState {
+                name: router.name.clone(),
+                endpoint: router.endpoint.clone(),
+                labels: router.labels.clone(),
+                usable: router.is_usable(now),
+                tunnels: router.load.tunnels,
+                bytes_forwarded: router.load.bytes_forwarded,
+            })
+            .collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found
+    }
+
+    /// How many can be used.
+    #[must_use]
+    pub fn usable(&self) -> usize {
+        let now = Instant::now();
+        let state = self.lock();
+        let usable = state.routers.values().filter(|r| r.is_usable(now));
+        usable.count()
+    }
+
+    /// A router said hello. An older stream of the same router ends.
+    pub(crate) fn join(&self, caller: &Caller, hello: proto::RouterHello) -> Joined {
+        let (outbox, instructions) = mpsc::channel(OUTBOX);
+        let stop = CancellationToken::new();
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.last += 1;
+        let number = state.last;
+        state.routers.retain(|_, other| {
+            let replaced = other.key == caller.key
+                && (other.instance == hello.instance || other.endpoint == hello.endpoint);
+            if replaced {
+                other.stop.cancel();
+            }
+            !replaced
+        });
+        state.closed.retain(|(_, until)| *until > now);
+        for (close, _) in &state.closed {
+            let _ = outbox.try_send(instruction(close.clone()));
+        }
+        let name = Some(hello.name).filter(|name| !name.is_empty());
+        state.routers.insert(
+            number,
+            Router {
+                name: name.unwrap_or_else(|| caller.key.name.clone()),
+                key: caller.key.clone(),
+                uid: caller.uid.clone(),
+                generation: caller.generation,
+                endpoint: hello.endpoint,
+                labels: hello.labels.into_iter().collect(),
+                instance: hello.instance,
+                outbox,
+                stop: stop.clone(),
+                heard: now,
+                load: proto::RouterLoad::default(),
+                given: 0,
+            },
+        );
+        Joined {
+            number,
+            instructions,
+            stop,
+        }
+    }
+
+    /// The stream of a router ended.
+    pub(crate) fn leave(&self, number: u64) {
+        self.lock().routers.remove(&number);
+    }
+
+    /// A router told how it is. `lookup` tells the ends of a lease that this life of the controller
+    /// made no tunnel for.
+    pub(crate) fn loaded(
+        &self,
+        number: u64,
+        mut load: proto::RouterLoad,
+        lookup: impl Fn(&Key) -> Option<Ends>,
+    ) {
+        let using = std::mem::take(&mut load.r#use);
+        let mut state = self.lock();
+        if let Some(router) = state.routers.get_mut(&number) {
+            router.heard = Instant::now();
+            router.given = 0;
+            router.load = load;
+        }
+        for usage in using {
+            self.account(&mut state, &usage, &lookup);
+        }
+    }
+
+    /// A tunnel is over.
+    pub(crate) fn ended(&self, usage: &proto::TunnelUse, lookup: impl Fn(&Key) -> Option<Ends>) {
+        let mut state = self.lock();
+        self.account(&mut state, usage, &lookup);
+        state.tunnels.remove(&usage.stream);
+    }
+
+    fn account(
+        &self,
+        state: &mut State,
+        usage: &proto::TunnelUse,
+        lookup: &impl Fn(&Key) -> Option<Ends>,
+    ) {
+        if !state.tunnels.contains_key(&usage.stream) {
+            let Some(lease) = parse(&usage.lease) else {
+                return;
+            };
+            let Some(ends) = lookup(&lease) else { return };
+            state.remember(&usage.stream, lease, ends, true);
+        }
+        let Some(tunnel) = state.tunnels.get_mut(&usage.stream) else {
+            return;
+        };
+        let to_exporter = usage.bytes_to_exporter.saturating_sub(tunnel.to_exporter);
+        let to_client = usage.bytes_to_client.saturating_sub(tunnel.to_client);
+        tunnel.to_exporter = usage.bytes_to_exporter;
+        tunnel.to_client = usage.bytes_to_client;
+        tunnel.heard = Instant::now();
+        if tunnel.inherited {
+            tunnel.inherited = false;
+            return;
+        }
+        self.metrics.forwarded(&tunnel.ends, to_exporter, to_client);
+    }
+
+    /// A tunnel was made.
+    pub(crate) fn opened(&self, stream: &str, lease: &Key, ends: Ends) {
+        self.lock().remember(stream, lease.clone(), ends, false);
+    }
+
+    /// Ends the tunnels of a lease that is over, and those that are still to come.
+    pub(crate) fn close_lease(&self, lease: &Key, reason: &str) {
+        let close = proto::CloseTunnels {
+            lease: lease.to_string(),
+            stream: String::new(),
+            reason: reason.to_owned(),
+        };
+        let mut state = self.lock();
+        state.tunnels.retain(|_, tunnel| tunnel.lease != *lease);
+        state.close(close);
+    }
+
+    /// Ends the tunnels of a lease that were made so far.
+    pub(crate) fn close_streams(&self, lease: &Key, reason: &str) {
+        let mut state = self.lock();
+        let streams: Vec<String> = state
+            .tunnels
+            .iter()
+            .filter(|(_, tunnel)| tunnel.lease == *lease)
+            .map(|(stream, _)| stream.clone())
+            .collect();
+        for stream in streams {
+            state.close(proto::CloseTunnels {
+                lease: String::new(),
+                stream,
+                reason: reason.to_owned(),
+            });
+        }
+    }
+
+    /// Ends the streams of a router whose object is another one now, or whose token is too old.
+    pub(crate) fn revoke(&self, key: &Key, good: Option<(&str, u64)>) {
+        for router in self.lock().routers.values() {
+            let is_good =
+                good.is_some_and(|(uid, oldest)| router.uid == uid && router.generation >= oldest);
+            if router.key == *key && !is_good {
+                router.stop.cancel();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn remember(&mut self, stream: &str, lease: Key, ends: Ends, inherited: bool) {
+        let now = Instant::now();
+        if self.tunnels.len() >= TUNNELS {
+            // Those that no router spoke of for an hour never came to be.
+            let limit = Duration::from_secs(3600);
+            self.tunnels
+                .retain(|_, tunnel| now.duration_since(tunnel.heard) < limit);
+        }
+        if self.tunnels.len() < TUNNELS {
+            self.tunnels.insert(
+                stream.to_owned(),
+                Tunnel {
+                    lease,
+                    ends,
+                    inherited,
+                    to_exporter: 0,
+                    to_client: 0,
+                    heard: now,
+                },
+            );
+        }
+    }
+
+    fn close(&mut self, close: proto::CloseTunnels) {
+        let now = Instant::now();
+        self.closed.retain(|(_, until)| *until > now);
+        for router in self.routers.values() {
+            if router.outbox.try_send(instruction(close.clone())).is_err() {
+                // It comes back and is told everything again.
+                tracing::warn!(router = router.name, "router does not keep up");
+                router.stop.cancel();
+            }
+        }
+        self.closed.push((close, now + REMEMBERED));
+    }
+}
+
+// === impl Router ===
+
+impl Router {
+    fn is_usable(&self, now: Instant) -> bool {
+        !self.load.draining
+            && !self.outbox.is_closed()
+            && !self.stop.is_cancelled()
+            && now.duration_since(self.heard) < FRESH
+    }
+
+    fn score(&self, labels: &BTreeMap<String, String>) -> usize {
+        self.labels
+            .iter()
+            .filter(|(key, value)| labels.get(*key) == Some(value))
+            .count()
+    }
+
+    fn weight(&self) -> u32 {
+        self.load
+            .tunnels
+            .saturating_add(self.load.parked)
+            .saturating_add(self.given)
+    }
+}
+
+/// The key of `NAMESPACE/NAME`, as leases stand in tunnel tokens.
+fn parse(text: &str) -> Option<Key> {
+    let (namespace, name) = text.split_once('/')?;
+    Some(Key::new(namespace, name))
+}
+
+fn instruction(close: proto::CloseTunnels) -> proto::RouterInstruction {
+    proto::RouterInstruction {
+        instruction: Some(Instruction::Close(close)),
+    }
+}
