@@ -53,6 +53,14 @@ pub(crate) struct Control {
     stop: CancellationToken,
 }
 
+/// A session that began with a welcome.
+struct Opened {
+    sender: mpsc::Sender<RouterMessage>,
+    instructions: Streaming<RouterInstruction>,
+    /// Its last handle closes it.
+    _connection: Connection,
+}
+
 /// Why a session with the controller is over.
 enum End {
     /// The router stops.
@@ -141,7 +149,7 @@ impl Control {
 
     async fn session(&self, welcomed: &mut bool) -> End {
         let opening = self.stop.run_until_cancelled(self.open());
-        let (sender, mut instructions) = match opening.await {
+        let opened = match opening.await {
             None => return End::Stopped,
             Some(Err(status)) => return End::Failed(status),
             Some(Ok(opened)) => opened,
@@ -152,13 +160,11 @@ impl Control {
             controller = self.options.controller,
             "welcomed by the controller"
         );
-        self.converse(sender, &mut instructions).await
+        self.converse(opened).await
     }
 
     /// Connects, says hello and waits for the welcome.
-    async fn open(
-        &self,
-    ) -> Result<(mpsc::Sender<RouterMessage>, Streaming<RouterInstruction>), Status> {
+    async fn open(&self) -> Result<Opened, Status> {
         let io = within("connecting", self.options.dial.dial())
             .await?
             .map_err(|error| Status::unavailable(error.to_string()))?;
@@ -179,7 +185,7 @@ impl Control {
         };
         send(&sender, Message::Hello(hello)).await?;
         let origin = connection.origin();
-        let mut client = RouterControlServiceClient::with_origin(connection, origin);
+        let mut client = RouterControlServiceClient::with_origin(connection.clone(), origin);
         let outbound = futures::stream::poll_fn(move |context| messages.poll_recv(context));
         let answer = within("the answer to the hello", client.connect(outbound)).await??;
         let mut instructions = answer.into_inner();
@@ -192,14 +198,19 @@ impl Control {
                 ));
             }
         }
-        Ok((sender, instructions))
+        Ok(Opened {
+            sender,
+            instructions,
+            _connection: connection,
+        })
     }
 
-    async fn converse(
-        &self,
-        sender: mpsc::Sender<RouterMessage>,
-        instructions: &mut Streaming<RouterInstruction>,
-    ) -> End {
+    async fn converse(&self, opened: Opened) -> End {
+        let Opened {
+            sender,
+            mut instructions,
+            _connection,
+        } = opened;
         let mut reports = tokio::time::interval(self.options.report_every);
         reports.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

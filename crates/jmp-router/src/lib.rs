@@ -19,6 +19,7 @@ mod options;
 mod relay;
 mod serve;
 mod service;
+mod table;
 mod tunnel;
 
 use std::io;

@@ -51,7 +51,8 @@ pub struct Limits {
     /// Probes of connections. The time-out is long because a network blip shorter than a lease
     /// must not end a session; a peer whose host is alive is noticed without probes.
     pub keep_alive: KeepAlive,
-    /// Peers of one identity that may wait for their partner.
+    /// Peers of one identity that may wait for their partner; many jobs may share an identity, and
+    /// shipped exporters come only after their hook.
     pub parked_per_owner: usize,
     /// Peers that may wait for their partner.
     pub parked: usize,
@@ -69,7 +70,7 @@ impl Default for Limits {
                 interval: Duration::from_secs(10),
                 timeout: Duration::from_secs(180),
             },
-            parked_per_owner: 64,
+            parked_per_owner: 256,
             parked: 4096,
         }
     }

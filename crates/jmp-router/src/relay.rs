@@ -1,11 +1,10 @@
 //! Who is let in, who waits, and which tunnels are open.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use jmp_auth::{TunnelClaims, TunnelKeys, TunnelRole, TunnelVerifier, UseError, UsedTokens};
+use jmp_auth::{TunnelClaims, TunnelKeys, TunnelRole, TunnelVerifier};
 use jmp_proto::jmp::v1::{RouterLoad, TunnelEnded};
 use jmp_types::Timestamp;
 use tokio::sync::{Notify, watch};
@@ -14,9 +13,9 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use crate::clock::Clock;
-use crate::expiring::Expiring;
 use crate::metrics::{Metrics, RefusalReason};
 use crate::options::{Closing, Limits, RouterStats};
+use crate::table::Table;
 use crate::tunnel::{Departure, Seat, Side, Tunnel, TunnelBody};
 
 /// How long a survivor may take nothing of what is left for it before its call is reset: the reason
@@ -25,12 +24,6 @@ pub(crate) const FAREWELL: Duration = Duration::from_secs(10);
 /// How often a slow survivor that takes something gets more time.
 const FAREWELL_ROUNDS: usize = 6;
 
-/// How long a closed lease is remembered: no token that was issued before lives longer.
-const CLOSED_MEMORY: Duration = Duration::from_secs(60 * 60);
-/// Closed leases and streams that are remembered.
-const MAX_CLOSED: usize = 100_000;
-/// Used tokens that are remembered; 200 bytes each.
-const MAX_USED: usize = 200_000;
 /// Ended tunnels that wait for a controller to hear of them.
 const MAX_ENDED: usize = 10_000;
 /// Tunnels that one report of the load lists.
@@ -50,26 +43,6 @@ pub(crate) struct Arrival {
     pub(crate) cut: CancellationToken,
 }
 
-struct Closed {
-    at: Timestamp,
-    reason: String,
-}
-
-struct Table {
-    draining: bool,
-    next: u64,
-    /// By stream.
-    parked: HashMap<String, Arc<Tunnel>>,
-    parked_by_owner: HashMap<String, usize>,
-    /// Tunnels with two peers, by number.
-    open: HashMap<u64, Arc<Tunnel>>,
-    used: UsedTokens,
-    closed_leases: Expiring<Closed>,
-    closed_streams: Expiring<Closed>,
-    /// Not yet reported, oldest first.
-    ended: VecDeque<TunnelEnded>,
-}
-
 /// Everything the connections of a router share.
 pub(crate) struct Relay {
     limits: Limits,
@@ -87,7 +60,7 @@ pub(crate) struct Relay {
     pub(crate) tasks: TaskTracker,
 }
 
-fn refusal(reason: RefusalReason, status: Status) -> Refusal {
+pub(crate) fn refusal(reason: RefusalReason, status: Status) -> Refusal {
     Refusal { reason, status }
 }
 
@@ -99,17 +72,7 @@ impl Relay {
             limits,
             clock,
             verifier: OnceLock::new(),
-            table: Mutex::new(Table {
-                draining: false,
-                next: 0,
-                parked: HashMap::new(),
-                parked_by_owner: HashMap::new(),
-                open: HashMap::new(),
-                used: UsedTokens::new(MAX_USED),
-                closed_leases: Expiring::new(MAX_CLOSED),
-                closed_streams: Expiring::new(MAX_CLOSED),
-                ended: VecDeque::new(),
-            }),
+            table: Mutex::new(Table::new()),
             open: watch::Sender::new(0),
             ready: watch::Sender::new(false),
             news: Notify::new(),
@@ -133,8 +96,8 @@ impl Relay {
             // Only the start and the one control task call this, one after the other.
             None => drop(self.verifier.set(TunnelVerifier::new(keys))),
         }
-        let draining = self.table().draining;
-        self.ready.send_replace(!draining);
+        let table = self.table();
+        self.ready.send_replace(!table.draining);
     }
 
     /// Learns what the controller's clock shows now; returns how far ours is behind, in seconds.
@@ -376,24 +339,8 @@ impl Relay {
             .verifier
             .get()
             .map_or(local, |verifier| verifier.issuer_time(local));
-        let until = now.saturating_add(CLOSED_MEMORY).unwrap_or(Timestamp::MAX);
-        let closed = || Closed {
-            at: now,
-            reason: closing.reason.clone(),
-        };
         let mut table = self.table();
-        let mut forgotten = false;
-        if !closing.lease.is_empty() {
-            forgotten |= table
-                .closed_leases
-                .insert(closing.lease.clone(), closed(), until);
-        }
-        if !closing.stream.is_empty() {
-            forgotten |= table
-                .closed_streams
-                .insert(closing.stream.clone(), closed(), until);
-        }
-        if forgotten {
+        if table.remember(closing, now) {
             tracing::warn!("more closed leases than the router can remember; forgot the oldest");
         }
         let tunnels = table.all(|tunnel| {
@@ -411,8 +358,8 @@ impl Relay {
             return;
         }
         let parked = table.parked.values().cloned().collect();
-        drop(table);
         self.ready.send_replace(false);
+        drop(table);
         let status = Status::unavailable("the router is draining; dial again");
         self.close_each(parked, &status);
         self.news.notify_one();
@@ -462,60 +409,5 @@ impl Relay {
             draining: table.draining,
             ready: *self.ready.borrow(),
         }
-    }
-}
-
-// === impl Table ===
-
-impl Table {
-    fn refuse_closed(&mut self, claims: &TunnelClaims, now: Timestamp) -> Result<(), Refusal> {
-        self.closed_leases.purge(now);
-        self.closed_streams.purge(now);
-        let lease = claims.lease.as_deref().unwrap_or_default();
-        let closed = self
-            .closed_streams
-            .get(&claims.stream)
-            .or_else(|| self.closed_leases.get(lease))
-            // What was issued later, for example after a transfer of the lease, is not meant.
-            .filter(|closed| claims.issued_at.is_none_or(|issued| issued <= closed.at));
-        match closed {
-            None => Ok(()),
-            Some(closed) => Err(refusal(
-                RefusalReason::Closed,
-                Status::permission_denied(&closed.reason),
-            )),
-        }
-    }
-
-    fn use_token(&mut self, claims: &TunnelClaims, now: Timestamp) -> Result<(), Refusal> {
-        self.used.admit(claims, now).map_err(|error| {
-            let status = match error {
-                UseError::AlreadyUsed => Status::unauthenticated(error.to_string()),
-                UseError::Full => Status::resource_exhausted(error.to_string()),
-            };
-            refusal(RefusalReason::TokenUsed, status)
-        })
-    }
-
-    fn unpark(&mut self, stream: &str) -> Option<Arc<Tunnel>> {
-        let tunnel = self.parked.remove(stream)?;
-        if let Some(seat) = tunnel.seat(Side::First)
-            && let Some(count) = self.parked_by_owner.get_mut(&seat.owner)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.parked_by_owner.remove(&seat.owner);
-            }
-        }
-        Some(tunnel)
-    }
-
-    fn all(&self, wanted: impl Fn(&Tunnel) -> bool) -> Vec<Arc<Tunnel>> {
-        self.open
-            .values()
-            .chain(self.parked.values())
-            .filter(|tunnel| wanted(tunnel))
-            .cloned()
-            .collect()
     }
 }

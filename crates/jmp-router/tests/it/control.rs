@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use jmp_auth::Secret;
+use jmp_auth::pki::{Authority, ServerNames};
 use jmp_proto::jmp::v1::router_control_service_server::{
     RouterControlService, RouterControlServiceServer,
 };
@@ -16,14 +17,16 @@ use jmp_proto::jmp::v1::router_message::Message;
 use jmp_proto::jmp::v1::{
     CloseTunnels, DrainRouter, RouterInstruction, RouterMessage, RouterWelcome,
 };
-use jmp_router::{ControlOptions, Dialling, Io, Keys};
+use jmp_router::{ControlOptions, Dialling, Io, Keys, Tls};
 use jmp_types::Timestamp;
+use jmp_wire::connection::Connection;
+use jmp_wire::tls::{Trust, client, server_name};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tower_service::Service;
 
-use crate::support::{LEASE, Rig, keys, refused, soon, tokens};
+use crate::support::{LEASE, Peer, Rig, bearer, keys, refused, soon, tokens};
 
 /// One session of the router, as the controller sees it.
 struct Session {
@@ -76,7 +79,7 @@ impl Session {
             nanos: 0,
         };
         let welcome = RouterWelcome {
-            token_keys: keys().expose().into_iter().map(Into::into).collect(),
+            token_keys: keys().expose(),
             time: Some(time),
             ..RouterWelcome::default()
         };
@@ -103,6 +106,10 @@ impl Session {
 
 /// A router in memory that joins a controller in memory.
 fn rig() -> (Rig, mpsc::Receiver<Session>, TaskTracker) {
+    rig_with(Tls::None)
+}
+
+fn rig_with(tls: Tls) -> (Rig, mpsc::Receiver<Session>, TaskTracker) {
     let (sessions, arrivals) = mpsc::channel(1);
     let tasks = TaskTracker::new();
     let serving = tasks.clone();
@@ -129,6 +136,7 @@ fn rig() -> (Rig, mpsc::Receiver<Session>, TaskTracker) {
     };
     let rig = Rig::with(|options| {
         options.keys = Keys::FromController;
+        options.tls = tls;
         options.control = Some(ControlOptions {
             dial: Arc::new(dial),
             controller: "controller".into(),
@@ -270,4 +278,46 @@ async fn a_controller_that_is_an_hour_ahead_is_believed() {
         Code::Unauthenticated,
         "token is expired",
     );
+}
+
+#[tokio::test]
+async fn the_welcome_brings_certificate_and_keys_and_later_ones_replace_them() {
+    let (rig, mut arrivals, _tasks) = rig_with(Tls::FromController);
+    let session = session(&mut arrivals).await;
+    let now = Timestamp::now();
+    let authority = Authority::in_memory(now).expect("authority");
+    let names = ServerNames::new(["router.example"]).expect("names");
+    let leaf = authority.issue(&names, now).expect("certificate");
+    let mut welcome = RouterWelcome {
+        token_keys: vec![b"yesterday's".to_vec()],
+        certificate_chain: leaf.chain_pem,
+        private_key: leaf.key_pem.expose().to_owned(),
+        ..RouterWelcome::default()
+    };
+    session.order(Instruction::Welcome(welcome.clone())).await;
+    soon(rig.router.ready()).await;
+    let trust = Trust::Authorities(authority.certificate_pem().into());
+    let connector = client(&trust).expect("TLS");
+    let io = rig.dialer.dial("test").await.expect("accepted");
+    let io = soon(connector.connect(server_name("router.example").expect("name"), io)).await;
+    let connection = Connection::handshake(
+        io.expect("the certificate of the welcome"),
+        "router.example",
+        http::HeaderMap::new(),
+        None,
+    );
+    let connection = soon(connection).await.expect("HTTP/2");
+    let pair = tokens();
+    let open = || Peer::open(connection.clone(), bearer(pair.client.token.expose()));
+    refused(open().await, Code::Unauthenticated, "signature");
+    // Rotated: the certificate stays when the welcome has none.
+    welcome.token_keys.insert(0, keys().expose().remove(0));
+    welcome.certificate_chain.clear();
+    session.order(Instruction::Welcome(welcome)).await;
+    soon(async {
+        while open().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
