@@ -23,6 +23,20 @@ def pytest_report_header():
     return f"exporter under test: {harness.JMP}" + (" (validating the suite on the released packages)" if harness.VALIDATING else "")
 
 
+def who(item) -> list:
+    """Whom a test is about: the releases of exporter and client in the distributed mode, else a peer by its name."""
+    values = item.callspec.params if hasattr(item, "callspec") else {}
+    exporter, client = values.get("pair") or (values.get("exporter_version"), values.get("client_version"))
+    if exporter and client:
+        return [("exporter", exporter), ("client", client), ("peer", f"{exporter} exporter, {client} client")]
+    if exporter or client:
+        role = "exporter" if exporter else "client"
+        version = exporter or client
+        return [("peer", f"our {role}" if version == "ours" else f"Python {version} {role}")]
+    marker = item.get_closest_marker("peer")
+    return [("peer", marker.args[0] if marker else DEFAULT_PEER)]
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         defect = item.get_closest_marker("upstream_defect")
@@ -31,9 +45,8 @@ def pytest_collection_modifyitems(items):
         feature = item.get_closest_marker("feature")
         if feature is None:
             raise pytest.UsageError(f"{item.nodeid}: every interop test names its feature")
-        peer = item.get_closest_marker("peer")
         item.user_properties.append(("feature", feature.args[0]))
-        item.user_properties.append(("peer", peer.args[0] if peer else DEFAULT_PEER))
+        item.user_properties += who(item)
         if defect:
             item.user_properties.append(("upstream_defect", defect.args[0]))
 

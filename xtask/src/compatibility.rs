@@ -1,4 +1,4 @@
-//! `docs/compatibility.md` from the result of the interop suite.
+//! `docs/compatibility.md` from the results of the interop suites.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,17 +12,26 @@ struct Case {
     name: String,
     feature: String,
     peer: String,
+    /// Releases of exporter and client, of tests that have both.
+    pair: Option<(String, String)>,
     defect: Option<String>,
     good: bool,
 }
 
-/// Writes the table from `result`, by default the last run's file.
+/// Writes the tables from `results`, by default the last runs' files.
 ///
 /// # Errors
 /// When there is no result, or the table cannot be written.
-pub fn run(result: Option<&str>) -> Outcome {
-    let result = result.map_or_else(interop::result_file, PathBuf::from);
-    let page = page(&read(&result)?);
+pub fn run(results: &[String]) -> Outcome {
+    let mut files: Vec<PathBuf> = results.iter().map(PathBuf::from).collect();
+    if files.is_empty() {
+        files.extend(interop::Suite::ALL.map(interop::Suite::result_file));
+    }
+    let mut cases = Vec::new();
+    for file in &files {
+        cases.append(&mut read(file)?);
+    }
+    let page = page(&cases);
     let folder = environment::root().join("docs");
     let target = folder.join("compatibility.md");
     if std::fs::read_to_string(&target).is_ok_and(|old| old == page) {
@@ -102,6 +111,7 @@ fn parse(text: &str) -> Vec<Case> {
                 name,
                 feature,
                 peer,
+                pair: property("exporter").zip(property("client")),
                 defect: property("upstream_defect"),
                 good: !bad,
             });
@@ -126,17 +136,30 @@ fn attribute(tag: &str, name: &str) -> Option<String> {
 }
 
 fn page(cases: &[Case]) -> String {
+    let mut page = String::from(
+        "# Compatibility\n\nWritten by `cargo xtask compatibility` from a run of [the interop suites](../tests/interop/README.md): \
+         released Python packages (PyPI) against our programs. Do not edit.\n\n## By feature\n\nThe peer is 0.9.0 where no other release is named.\n\n",
+    );
+    by_feature(&mut page, cases.iter().filter(|c| c.pair.is_none()));
+    by_release(&mut page, cases);
+    let defects: BTreeMap<&str, &str> = cases
+        .iter()
+        .filter_map(|c| c.defect.as_deref().map(|why| (c.feature.as_str(), why)))
+        .collect();
+    page.push_str("\n## Where 0.9.0 is wrong and ours is not\n\nThese tests fail on the released packages and must pass on ours.\n\n");
+    for (feature, why) in defects {
+        let _ = writeln!(page, "* {feature}: {why}.");
+    }
+    page
+}
+
+fn by_feature<'a>(page: &mut String, cases: impl Iterator<Item = &'a Case>) {
     let mut rows: BTreeMap<(&str, &str), Vec<&Case>> = BTreeMap::new();
     for case in cases {
-        rows.entry((&case.feature, &case.peer))
-            .or_default()
-            .push(case);
+        let row = rows.entry((&case.feature, &case.peer)).or_default();
+        row.push(case);
     }
-    let mut page = String::from(
-        "# Compatibility\n\nWritten by `cargo xtask compatibility` from a run of [the interop suite](../tests/interop/README.md): \
-         released Python packages (PyPI 0.9.0) against our programs. Do not edit.\n\n\
-         | feature | peer | tests | result |\n|---|---|---:|---|\n",
-    );
+    page.push_str("| feature | peer | tests | result |\n|---|---|---:|---|\n");
     for ((feature, peer), tests) in &rows {
         let bad: Vec<&str> = tests
             .iter()
@@ -150,15 +173,41 @@ fn page(cases: &[Case]) -> String {
         };
         let _ = writeln!(page, "| {feature} | {peer} | {} | {result} |", tests.len());
     }
-    let defects: BTreeMap<&str, &str> = cases
-        .iter()
-        .filter_map(|c| c.defect.as_deref().map(|why| (c.feature.as_str(), why)))
-        .collect();
-    page.push_str("\n## Where 0.9.0 is wrong and ours is not\n\nThese tests fail on the released packages and must pass on ours.\n\n");
-    for (feature, why) in defects {
-        let _ = writeln!(page, "* {feature}: {why}.");
+}
+
+/// One row for each feature of the distributed mode, one column for each pair of releases.
+fn by_release(page: &mut String, cases: &[Case]) {
+    let mut rows: BTreeMap<&str, BTreeMap<&(String, String), bool>> = BTreeMap::new();
+    for case in cases {
+        if let Some(pair) = &case.pair {
+            let row = rows.entry(&case.feature).or_default();
+            *row.entry(pair).or_insert(true) &= case.good;
+        }
     }
-    page
+    let mut pairs: Vec<&(String, String)> =
+        rows.values().flat_map(BTreeMap::keys).copied().collect();
+    // Newest first; "ours" sorts behind every number.
+    pairs.sort_by(|a, b| b.cmp(a));
+    pairs.dedup();
+    if pairs.is_empty() {
+        return;
+    }
+    page.push_str("\n## Exporters and clients of several releases\n\nThrough our controller and router; a column is an exporter and the client that leases it. Empty: not tested.\n\n| |");
+    for (exporter, client) in &pairs {
+        let _ = write!(page, " {exporter} → {client} |");
+    }
+    let _ = writeln!(page, "\n|---|{}", "---|".repeat(pairs.len()));
+    for (feature, row) in rows {
+        let _ = write!(page, "| {feature} |");
+        for pair in &pairs {
+            page.push_str(match row.get(pair) {
+                Some(true) => " works |",
+                Some(false) => " **fails** |",
+                None => " |",
+            });
+        }
+        page.push('\n');
+    }
 }
 
 #[cfg(test)]
@@ -182,6 +231,7 @@ mod tests {
             ),
             ("test_a[x>y]", "Python & co", true)
         );
+        assert_eq!(cases[0].pair, None);
         let page = page(&cases);
         assert!(
             page.contains("| Power | Python & co | 1 | works |"),
@@ -192,5 +242,25 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("* Logs: one queue."), "{page}");
+    }
+
+    #[test]
+    fn one_column_a_pair_of_releases() {
+        let case = |exporter: &str, client: &str, good| {
+            let failure = if good { "" } else { "<failure/>" };
+            format!(
+                r#"<testcase name="t"><properties><property name="feature" value="Shell" /><property name="peer" value="both" />
+                <property name="exporter" value="{exporter}" /><property name="client" value="{client}" /></properties>{failure}</testcase>"#
+            )
+        };
+        let result = [
+            case("ours", "0.9.0", true),
+            case("ours", "0.9.0", true),
+            case("0.7.4", "ours", true),
+            case("0.7.4", "ours", false),
+        ];
+        let page = page(&parse(&result.concat()));
+        assert!(page.contains("| | ours → 0.9.0 | 0.7.4 → ours |"), "{page}");
+        assert!(page.contains("| Shell | works | **fails** |"), "{page}");
     }
 }

@@ -20,9 +20,10 @@ Usage: cargo xtask <task> [options]
 
   setup                      Install what the tests need: Debian packages (as root) and the Python environment
   test [--quick] [--release] Build, test, check everything; `--quick` leaves out interop, clippy and docs
-  interop [--upstream] [--release] [pytest arguments]
-                             Run the interop suite on our `jmp`, or validate it on the released packages
-  compatibility [result.xml] Write docs/compatibility.md from the last interop result
+  interop [--local|--distributed] [--upstream] [--release] [pytest arguments]
+                             Run the interop suites on our `jmp`, or validate the local one on the released packages
+  compatibility [result.xml …]
+                             Write docs/compatibility.md from the last interop results
   rules                      Check bans, licences and the arrows between crates
   bench [--quick] [--jmp PATH]
                              Measure ours (or another build of it), PyPI 0.9.0 and the raw limit; one table
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         "setup" => only_flags(options, &[]).and_then(|()| setup::run().map(drop)),
         "test" => only_flags(options, &["--quick", "--release"]).and_then(|()| test::run(options)),
         "interop" => interop::run(options),
-        "compatibility" => compatibility::run(options.first().map(String::as_str)),
+        "compatibility" => compatibility::run(options),
         "rules" => only_flags(options, &[]).and_then(|()| rules::run()),
         "bench" => bench::run(options),
         bench::MEASURE => bench::measure_here(options),

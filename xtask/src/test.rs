@@ -93,12 +93,14 @@ fn tests(steps: &mut Steps, release: bool) {
 }
 
 fn interop_step(steps: &mut Steps, release: bool) {
-    match interop::command(Some(jmp(release))) {
-        Ok(mut command) => steps.command("interop with Python 0.9.0", &mut command),
-        Err(message) => steps.task("interop with Python 0.9.0", || Err(message)),
-    };
+    for suite in interop::Suite::ALL {
+        match interop::command(suite, Some(jmp(release))) {
+            Ok(mut command) => steps.command(suite.title(), &mut command),
+            Err(message) => steps.task(suite.title(), || Err(message)),
+        };
+    }
     steps.task("compatibility table", || {
-        compatibility::run(None).map(|()| (Counts::default(), None))
+        compatibility::run(&[]).map(|()| (Counts::default(), None))
     });
 }
 
