@@ -41,6 +41,11 @@ async fn half_close_ends_one_direction_only_and_both_end_with_ok() {
         exporter.send("more").await;
         assert_eq!(client.receive(4).await, "more");
     }
+    let early = tokio::time::timeout(Duration::from_millis(50), exporter.ending()).await;
+    assert!(
+        early.is_err(),
+        "the half-close was passed on as an end: {early:?}"
+    );
     exporter.end();
     client.expect(Code::Ok, "").await;
     exporter.expect(Code::Ok, "").await;
