@@ -35,7 +35,7 @@ pub use allow::AllowList;
 pub use changes::Changes;
 pub use client::{Client, LogLine, Status};
 pub use controller::{Controller, LeaseChange, LeaseFilter, LeaseRequest};
-pub use dial::{Dial, Dialer, trust_from_environment};
+pub use dial::{Dial, Dialer, Io, trust_from_environment};
 pub use error::{Error, Result};
 pub use jmp_driver::{ByteStream, DriverHandle, ResourceHandle};
 pub use local::{LocalRecords, LocalSession};
