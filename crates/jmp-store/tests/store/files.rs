@@ -272,6 +272,37 @@ async fn a_backup_is_put_back() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+/// The log of the old store must not be taken for one of the new.
+#[tokio::test]
+async fn a_backup_is_put_back_over_a_store_that_was_killed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, backup) = (
+        folder.path().join("live.db"),
+        folder.path().join("backup.db"),
+    );
+    let store = open(&path);
+    fill(&store).await;
+    store.backup(&backup).await.expect("is copied");
+    store.create(&exporter("later")).await.expect("is made");
+    let killed = folder.path().join("killed.db");
+    for suffix in ["", "-wal"] {
+        let name = |file: &Path| format!("{}{suffix}", file.display());
+        fs::copy(name(&path), name(&killed)).expect("is copied");
+    }
+    let kept = restore(&backup, &killed)
+        .expect("is put back")
+        .kept
+        .expect("there was one");
+    assert_eq!(
+        inspect(&kept).expect("is whole").objects[&Kind::Exporter],
+        2
+    );
+    assert_eq!(
+        inspect(&killed).expect("is whole").objects[&Kind::Exporter],
+        1
+    );
+}
+
 #[tokio::test]
 async fn what_is_no_backup_is_not_put_back() {
     let folder = tempfile::tempdir().expect("a folder");
