@@ -120,9 +120,7 @@ async fn speed_of_one_tunnel() {
         }
         client
     });
-    for _ in 0..chunks {
-        exporter.receive(256 * 1024).await;
-    }
+    exporter.discard(chunks as usize * 256 * 1024).await;
     let seconds = before.elapsed().as_secs_f64();
     drop(sending.await.expect("sent"));
     println!("{:.0} MB/s", f64::from(chunks) * 0.262144 / seconds);

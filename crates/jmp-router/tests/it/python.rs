@@ -95,6 +95,69 @@ async def told():
 asyncio.run(told())
 "#;
 
+/// Both ends of a tunnel as the released package makes them, each with a local connection behind it.
+/// Arguments: port, certificate file, the two tokens.
+const RELEASED: &str = r#"
+import base64, importlib.util, sys
+if importlib.util.find_spec("jumpstarter") is None:
+    print("missing")
+    sys.exit()
+import anyio
+from anyio.abc import SocketAttribute
+from jumpstarter.common.streams import connect_router_stream
+from jumpstarter.config.tls import TLSConfigV1Alpha1
+
+port, certificate, client, exporter = sys.argv[1:]
+SENT = bytes(range(256)) * 4096
+
+async def local():
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+    accepted = []
+    async def accept(stream):
+        accepted.append(stream)
+        done.set()
+        await anyio.sleep_forever()
+    done = anyio.Event()
+    tasks.start_soon(listener.listeners[0].serve, accept)
+    outer = await anyio.connect_tcp("127.0.0.1", listener.extra(SocketAttribute.local_port))
+    await done.wait()
+    return outer, accepted[0]
+
+async def read_all(stream):
+    received = b""
+    try:
+        while True:
+            received += await stream.receive()
+    except anyio.EndOfStream:
+        return received
+
+async def main():
+    global tasks
+    with open(certificate, "rb") as file:
+        tls = TLSConfigV1Alpha1(ca=base64.b64encode(file.read()).decode())
+    async with anyio.create_task_group() as tasks:
+        near, near_inner = await local()
+        far, far_inner = await local()
+        target = f"localhost:{port}"
+        async with connect_router_stream(target, client, near_inner, tls, {}):
+            async with connect_router_stream(target, exporter, far_inner, tls, {}):
+                async def send():
+                    await near.send(SENT)
+                    await near.send_eof()
+                tasks.start_soon(send)
+                received = await read_all(far)
+                assert received == SENT, len(received)
+                await far.send(received[::-1])
+                await far.send_eof()
+                received = await read_all(near)
+                assert received == SENT[::-1], len(received)
+                print("whole", flush=True)
+        print("closed", flush=True)
+        tasks.cancel_scope.cancel()
+
+anyio.run(main)
+"#;
+
 struct End {
     child: Child,
     lines: tokio::io::Lines<BufReader<ChildStdout>>,
@@ -192,4 +255,47 @@ async fn a_killed_end_of_grpcio_is_missed_and_a_surviving_one_is_told() {
     let ended = theirs.line().await;
     assert!(ended.contains("StatusCode.UNAVAILABLE"), "{ended}");
     assert!(ended.contains("the client left the tunnel"), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_ends_of_the_released_package_are_joined() {
+    let Some(python) = python() else { return };
+    let rig = Loopback::start().await;
+    let (_directory, ca) = certificate(&rig).await;
+    let pair = tokens();
+    let (client, exporter) = (pair.client.token, pair.exporter.token);
+    let port = rig.port().to_string();
+    let arguments = [
+        "-c",
+        RELEASED,
+        &port,
+        &ca,
+        client.expose(),
+        exporter.expose(),
+    ];
+    let output = Command::new(&python)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(60), output).await;
+    let output = output.expect("in time").expect("python runs");
+    let (said, complaint) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    if said.trim() == "missing" {
+        eprintln!("SKIPPED: {python} has no package jumpstarter");
+        return;
+    }
+    assert_eq!(said, "whole\nclosed\n", "{complaint}");
+    // A payload of a mebibyte there and back, and what frames it.
+    assert!(rig.router.stats().bytes_forwarded > 2 * 1024 * 1024);
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while rig.router.stats().tunnels > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("the tunnel ends");
 }

@@ -191,6 +191,14 @@ impl Peer {
         self.rest.split_to(length).freeze()
     }
 
+    /// Takes and forgets `length` bytes.
+    pub async fn discard(&mut self, mut length: usize) {
+        while length > 0 {
+            let frame = soon(self.body.frame()).await.expect("more").expect("whole");
+            length -= frame.into_data().expect("data").len();
+        }
+    }
+
     /// How the call ends, soon.
     pub async fn status(&mut self) -> Status {
         soon(self.ending()).await
