@@ -184,6 +184,13 @@ fn the_certificate_is_renewed_in_time_and_for_other_names_and_swapped_at_once() 
     let last = authority.issue(&wanted, later(3600)).unwrap();
     assert_eq!(last.expires_at, authority.expires_at());
 
+    // An authority that replaced the one that signed.
+    let successor = Arc::new(Authority::in_memory(now()).unwrap());
+    let before = open(now()).leaf();
+    let replaced =
+        ServerCertificate::from_authority(successor, folder.path(), wanted.clone(), now()).unwrap();
+    assert_ne!(replaced.leaf().chain_pem, before.chain_pem);
+
     // A key that does not fit, as after a crash between the two files.
     let before = open(now()).leaf();
     let key = authority.issue(&wanted, now()).unwrap().key_pem;
