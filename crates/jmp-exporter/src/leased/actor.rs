@@ -1,6 +1,5 @@
 //! Compares the lease that the controller wants with the session that is, after every event.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +50,6 @@ struct Opening {
 struct Current {
     session: Session,
     runner: HookRunner,
-    directory: PathBuf,
     /// Dropped, no more clients come.
     listening: Option<DropGuard>,
 }
@@ -189,11 +187,14 @@ impl Actor {
                 self.progress.send_replace(LeasedProgress::Waiting(reason));
             }
             News::Registered => {
-                let before = self.progress.send_replace(LeasedProgress::Registered);
-                if before == LeasedProgress::Registered {
-                    self.reporter.repeat();
-                } else {
+                let is_first = self.progress.send_if_modified(|progress| {
+                    let before = std::mem::replace(progress, LeasedProgress::Registered);
+                    before != LeasedProgress::Registered
+                });
+                if is_first {
                     self.handle(Event::Registered, None).await;
+                } else {
+                    self.reporter.repeat();
                 }
             }
             News::Wanted(wanted) => {
@@ -323,15 +324,12 @@ impl Actor {
     /// Serves a session whose devices are open.
     async fn start(&mut self, lease: &LeaseWanted, session: Session) -> Result<(), String> {
         self.sessions += 1;
-        let directory = self.options.directory.join(self.sessions.to_string());
-        let socket = directory.join("hook.sock");
-        let prepared = std::fs::create_dir(&directory).and_then(|()| {
-            if self.options.hooks.is_empty() {
-                return Ok(());
-            }
-            session.serve_unix(&socket, Origin::Hook)
-        });
-        if let Err(error) = prepared {
+        // A short name: addresses of sockets have little room.
+        let directory = &self.options.directory;
+        let socket = directory.join(format!("h{}", self.sessions));
+        if !self.options.hooks.is_empty()
+            && let Err(error) = session.serve_unix(&socket, Origin::Hook)
+        {
             close(&session).await;
             return Err(format!("the socket of the hooks: {error}"));
         }
@@ -358,7 +356,6 @@ impl Actor {
                 client: lease.client.clone(),
             },
             session,
-            directory,
             listening: Some(ending.drop_guard()),
         });
         Ok(())
@@ -445,9 +442,7 @@ impl Actor {
         };
         drop(current.listening);
         close(&current.session).await;
-        if let Err(error) = std::fs::remove_dir_all(&current.directory) {
-            tracing::warn!(%error, "cannot remove {}", current.directory.display());
-        }
+        let _ = std::fs::remove_file(&current.runner.socket);
     }
 
     /// Devices that are being opened when the process ends are closed again.

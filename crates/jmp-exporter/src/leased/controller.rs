@@ -120,7 +120,6 @@ impl CallError {
                 "check that `metadata.name`, `metadata.namespace` and `token` belong together"
             }
             Code::NotFound => "the controller does not know this exporter; create it there",
-            Code::AlreadyExists => "end the other process, or give this one an exporter of its own",
             Code::Unimplemented => "is this the address of a controller?",
             _ => return None,
         })
