@@ -60,8 +60,12 @@ mod fault;
 mod leases;
 mod outbox;
 mod schedule;
+#[cfg(test)]
+mod simulation;
 mod space;
 mod station;
+#[cfg(test)]
+mod tests;
 mod time;
 mod validate;
 mod view;
@@ -463,8 +467,10 @@ impl Space {
         let waiting = self.leases.values();
         let waiting = waiting.filter(|entry| entry.phase != Phase::Held);
         let names: Vec<String> = waiting.map(|entry| entry.name().to_owned()).collect();
-        if !planted!(context.settings, ForgetPolicyChange) {
-            self.dirty_leases.extend(names);
+        self.dirty_leases.extend(names);
+        if planted!(context.settings, ForgetPolicyChange) {
+            self.dirty_leases.clear();
+            self.dirty_stations.clear();
         }
     }
 

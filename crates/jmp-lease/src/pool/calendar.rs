@@ -81,7 +81,7 @@ impl Space {
             return Ok(None);
         };
         let wanted = time::requested(&entry.lease);
-        let mut best: Option<((bool, bool, Reverse<i64>), &Station)> = None;
+        let mut best: Option<(_, &Station)> = None;
         let mut conflict: Option<(&Station, Blocker)> = None;
         for station in self.candidates(entry) {
             if !entry.wants(station) {

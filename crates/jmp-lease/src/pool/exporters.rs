@@ -263,10 +263,10 @@ impl Space {
         }
         match &mut station.turn {
             Turn::Held { failed, .. } => match status {
-                ExporterStatus::BeforeLeaseHookFailed | ExporterStatus::AfterLeaseHookFailed => {
-                    if failed.is_none() {
-                        *failed = Some((now.monotonic + limit, said(status, message)));
-                    }
+                ExporterStatus::BeforeLeaseHookFailed | ExporterStatus::AfterLeaseHookFailed
+                    if failed.is_none() =>
+                {
+                    *failed = Some((now.monotonic + limit, said(status, message)));
                 }
                 ExporterStatus::BeforeLeaseHook | ExporterStatus::LeaseReady => *failed = None,
                 _ => {}
@@ -275,10 +275,10 @@ impl Space {
                 if flip {
                     idle.flagged = None;
                 }
-                if status == ExporterStatus::Available
-                    && (idle.told.is_some() || planted!(context.settings, StaleReport))
-                    && !planted!(context.settings, NeverClean)
-                {
+                let stale = planted!(context.settings, StaleReport);
+                let never = planted!(context.settings, NeverClean);
+                let told = idle.told.is_some() || stale;
+                if status == ExporterStatus::Available && told && !never {
                     idle.settled = true;
                 }
             }

@@ -1,4 +1,4 @@
-//! Effects of one step, gathered: each object is written once, saves come before notices.
+//! Effects of one step, gathered: saves come before notices, notices before the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ pub(super) struct Context<'a> {
 /// Effects that were not handed out yet.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outbox {
-    leases: BTreeMap<Key, Lease>,
+    leases: Vec<Lease>,
     exporters: BTreeMap<Key, Exporter>,
     notices: BTreeMap<Key, Notice>,
     gone: BTreeSet<Key>,
@@ -26,13 +26,18 @@ pub(super) struct Outbox {
 // === impl Outbox ===
 
 impl Outbox {
+    /// Saves stay in the order of the changes: whoever crashes between two of them must find a
+    /// reservation given up before its exporter is taken. Only changes in a row are written as one.
     pub(super) fn save_lease(&mut self, lease: &Lease) {
-        self.leases.insert(lease.key(), lease.clone());
+        match self.leases.last_mut() {
+            Some(last) if last.key() == lease.key() => *last = lease.clone(),
+            _ => self.leases.push(lease.clone()),
+        }
     }
 
     /// The lease as it will be written, if it is to be.
     pub(super) fn saved_lease(&self, key: &Key) -> Option<&Lease> {
-        self.leases.get(key)
+        self.leases.iter().rev().find(|lease| lease.key() == *key)
     }
 
     /// Who holds an exporter is derived from the leases; writing it down a second time would only
@@ -82,7 +87,7 @@ impl Outbox {
     /// Everything so far, in the order in which it is to be carried out.
     pub(super) fn take(&mut self) -> Vec<Effect> {
         let all = std::mem::take(self);
-        let leases = all.leases.into_values();
+        let leases = all.leases.into_iter();
         let exporters = all.exporters.into_values();
         leases
             .map(|lease| Effect::SaveLease(Box::new(lease)))

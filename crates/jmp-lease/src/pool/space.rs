@@ -307,7 +307,10 @@ impl Space {
     }
 
     /// Puts a lease in, with its indices but for those of its exporter.
-    pub(super) fn insert_lease(&mut self, entry: Entry, context: &Context<'_>) {
+    pub(super) fn insert_lease(&mut self, mut entry: Entry, context: &Context<'_>) {
+        // Those of the entry that this one may be a copy of.
+        entry.timer = None;
+        entry.wall_timer = None;
         let name = entry.name().to_owned();
         let of_client = self.of_client.entry(entry.client().to_owned());
         of_client.or_default().insert(name.clone());

@@ -186,7 +186,7 @@ pub(super) fn tags(tags: &BTreeMap<String, String>, most: usize) -> Result<(), R
                 || key.ends_with(&format!(".{prefix}"))
                 || key.starts_with(&format!("{prefix}."))
         };
-        if RESERVED.iter().any(|prefix| imitates(prefix)) {
+        if RESERVED.iter().any(imitates) {
             return Err(refuse("the key uses a reserved prefix"));
         }
         label_key(&format!("{TAG_PREFIX}{key}")).map_err(|why| refuse(&why))?;

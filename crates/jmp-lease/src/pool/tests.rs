@@ -1,0 +1,1 @@
+//! Conditions, texts and refusals, one by one.
