@@ -15,6 +15,7 @@ pub mod convert;
 pub mod credentials;
 pub mod engine;
 pub mod exporter_sessions;
+pub mod fuzz;
 pub mod health;
 pub mod lease_service;
 pub mod limits;
