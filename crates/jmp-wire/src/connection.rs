@@ -12,9 +12,10 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, Uri};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 
@@ -56,12 +57,44 @@ pub struct Connection {
     task: Arc<ConnectionTask>,
 }
 
-/// Ends the connection's task with its last handle.
-struct ConnectionTask(JoinHandle<()>);
+/// Ends the connection's tasks with its last handle.
+struct ConnectionTask {
+    driver: JoinHandle<()>,
+    dropped: CancellationToken,
+}
 
 impl Drop for ConnectionTask {
     fn drop(&mut self) {
-        self.0.abort();
+        self.driver.abort();
+        self.dropped.cancel();
+    }
+}
+
+/// How long what was sent last may take to leave after the last handle of a connection has gone.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Runs the tasks of a client connection. By themselves they would outlive it for as long as a body is held
+/// up by flow control, and the peer would believe us to be there.
+#[derive(Clone)]
+struct Lingering(CancellationToken);
+
+impl<F> hyper::rt::Executor<F> for Lingering
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let dropped = self.0.clone();
+        tokio::spawn(async move {
+            let too_late = async {
+                dropped.cancelled().await;
+                tokio::time::sleep(LINGER).await;
+            };
+            tokio::select! {
+                _ = task => {}
+                () = too_late => {}
+            }
+        });
     }
 }
 
@@ -95,7 +128,9 @@ impl Connection {
         let authority = authority
             .parse()
             .map_err(|error| Status::invalid_argument(format!("address `{authority}`: {error}")))?;
-        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let dropped = CancellationToken::new();
+        let executor = Lingering(dropped.clone());
+        let mut builder = hyper::client::conn::http2::Builder::new(executor);
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -121,7 +156,10 @@ impl Connection {
             sender,
             authority,
             metadata: Arc::new(metadata),
-            task: Arc::new(ConnectionTask(task)),
+            task: Arc::new(ConnectionTask {
+                driver: task,
+                dropped,
+            }),
         })
     }
 
@@ -137,7 +175,7 @@ impl Connection {
 
     /// True once the peer or the network ended the connection.
     pub fn is_closed(&self) -> bool {
-        self.sender.is_closed() || self.task.0.is_finished()
+        self.sender.is_closed() || self.task.driver.is_finished()
     }
 
     /// Sends a request to `path`.
