@@ -1,11 +1,12 @@
 //! `jmp run`: an exporter as a service (facts: command line 7).
 //!
 //! One process, no forked child: starting it again after a failure is the service manager's work,
-//! which sees true exit codes. Exit codes: 128 plus the signal that ended it, 1 when a hook or
-//! a device did, 2 for a command line that makes no sense.
+//! which sees true exit codes. Exit codes: 128 plus the signal that ended it, 1 when a hook, a
+//! device or a controller's refusal did, 0 after --exit-on-lease-end, 2 for a command line that makes no sense.
 
+mod leased;
 pub mod listener;
-mod notify;
+pub mod notify;
 pub mod passphrase;
 pub mod signals;
 
@@ -19,23 +20,26 @@ use self::listener::{Listener, Security};
 use self::notify::notify;
 use self::signals::Signals;
 use crate::error::CliError;
+use crate::jmp::Globals;
 use crate::jmp::exporter::{ExporterArgs, open_session};
 use crate::jmp::globals::{LogLevel, log_from};
 use crate::jmp::runtime_directory::RuntimeDirectory;
-use crate::jmp::{Globals, controller};
 use crate::output::{self, Format};
 
 const EXAMPLES: &str = "\
 Examples:
+  jmp run --exporter bench
   jmp run --exporter bench --tls-grpc-listener 1234 --tls-cert cert.pem --tls-key key.pem
   jmp run --exporter-config bench.yaml --tls-grpc-listener 127.0.0.1:1234 --tls-grpc-insecure
   jmp run --exporter bench --tls-grpc-listener 1234 --tls-grpc-insecure --passphrase-file secret";
 
 /// Run an exporter until it is stopped
 ///
-/// The exporter serves clients on the listener's address until SIGINT, SIGTERM, SIGQUIT or
-/// SIGHUP. It does not restart itself; under systemd use Type=notify and Restart=on-failure
-/// with SuccessExitStatus=143.
+/// The exporter registers with the controller of its configuration and serves one lease after the
+/// other; with --tls-grpc-listener it serves clients directly. It runs until SIGINT, SIGTERM or
+/// SIGQUIT, which end a running lease's session at once, or SIGHUP, which waits for its end. A
+/// controller that is away is looked for again and ends no session. It does not restart itself;
+/// under systemd use Type=notify and Restart=on-failure with SuccessExitStatus=143.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -94,7 +98,7 @@ pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
             .with_hint("add --exporter ALIAS or --exporter-config FILE")
     })?;
     let Some((address, security)) = security else {
-        return Err(controller::needed("`jmp run` without --tls-grpc-listener"));
+        return leased::run(&exporter, arguments.exit_on_lease_end, globals).await;
     };
     // Before the devices: what cannot be served need not be opened.
     let listener = Listener::bind(&address, security).await?;

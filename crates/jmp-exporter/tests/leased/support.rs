@@ -305,6 +305,7 @@ pub struct Lab {
     connector: Connector,
 }
 
+#[derive(Default)]
 pub struct Setup {
     pub before: Option<HookScript>,
     pub after: Option<HookScript>,
@@ -313,18 +314,6 @@ pub struct Setup {
     pub refusals: HashMap<&'static str, Status>,
     /// Trust a certificate of nobody.
     pub stranger: bool,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            before: None,
-            after: None,
-            exit_on_lease_end: false,
-            refusals: HashMap::new(),
-            stranger: false,
-        }
-    }
 }
 
 pub fn hook(script: &str, on_failure: OnFailure) -> Option<HookScript> {
