@@ -5,6 +5,7 @@ Everything listens on 127.0.0.1. Every process is started in a session of its ow
 
 import base64
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -215,7 +216,7 @@ class Lab:
             "--router-listen", f"127.0.0.1:{self.ports.router}",
             "--login-listen", f"127.0.0.1:{self.ports.login}",
             "--metrics-listen", f"127.0.0.1:{self.ports.metrics}",
-            "--endpoint", self.endpoint,
+            "--public-endpoint", self.endpoint,
         ]  # fmt: skip
 
     def is_up(self) -> bool:
@@ -264,6 +265,24 @@ class Lab:
         flags = [flag for key, value in (labels or {}).items() for flag in ("--label", f"{key}={value}")]
         self.admin("create", "client", name, *flags, "--unsafe", "--out", path)
         return path
+
+    def set_enabled(self, name: str, enabled: bool) -> None:
+        """Let new leases have an exporter, or not."""
+        exporter = json.loads(self.admin("get", "exporter", name, "-o", "json"))
+        exporter.setdefault("spec", {})["enabled"] = enabled
+        self.apply({key: exporter[key] for key in ("apiVersion", "kind", "metadata", "spec")})
+
+    def apply(self, *manifests: dict) -> None:
+        path = self.directory / f"{self.unique('manifest')}.yaml"
+        path.write_text(yaml.safe_dump_all(manifests))
+        self.admin("apply", "-f", path)
+
+    def signed(self, claims: dict) -> str:
+        """A token of this controller with other claims: signed with its own key."""
+        from joserfc import jwk, jwt
+
+        key = jwk.ECKey.import_key((self.data / "identity.key").read_text())
+        return jwt.encode({"alg": "ES256"}, claims, key)
 
     # --- the other programs -------------------------------------------------
 

@@ -2,7 +2,10 @@
 
 import base64
 import json
+import ssl
 import time
+import urllib.error
+import urllib.request
 
 import grpc
 import pytest
@@ -14,6 +17,7 @@ from calls import (
     LEASE_READY,
     OFFLINE,
     Caller,
+    claims,
     conditions,
     connect,
     cpb,
@@ -45,11 +49,6 @@ def altered(caller: Caller, **changes) -> list:
     changes = {key.replace("_", "-"): value for key, value in changes.items()}
     kept = [(key, value) for key, value in caller.metadata if key not in changes]
     return kept + [(key, value) for key, value in changes.items() if value is not None]
-
-
-def claims(token: str) -> dict:
-    part = token.split(".")[1]
-    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
 
 
 LIST = cpb.ListExportersRequest(parent="namespaces/default")
@@ -104,6 +103,13 @@ class TestCredentials:
             assert code is Code.UNKNOWN and text, (token, code, text)
             assert token not in text
 
+    def test_expired_token(self, lab, client):
+        """Clients offer to log in again when they read these words."""
+        past = {**claims(client.token), "iat": int(time.time()) - 7200, "exp": int(time.time()) - 3600}
+        header = f"Bearer {lab.signed(past)}"
+        code, text = refusal(client.call, "clients.ListExporters", LIST, altered(client, authorization=header))
+        assert code is Code.UNKNOWN and "token is expired" in text
+
     def test_foreign_token(self, client):
         """The same claims, signed by somebody else with the same kind of key."""
         from cryptography.hazmat.primitives.asymmetric import ec
@@ -156,6 +162,25 @@ class TestCredentials:
     def test_unknown_method(self, client):
         call = client.channel.unary_unary("/jumpstarter.v1.ControllerService/NoSuchMethod")
         assert refusal(call, b"", metadata=client.metadata, timeout=10)[0] is Code.UNIMPLEMENTED
+
+
+@pytest.mark.feature("Contract: what `jmp login` asks")
+class TestLogin:
+    def ask(self, lab, authority: bytes, path: str):
+        context = ssl.create_default_context(cadata=authority.decode())
+        with urllib.request.urlopen(f"https://127.0.0.1:{lab.ports.login}{path}", timeout=10, context=context) as answer:
+            return json.load(answer)
+
+    def test_configuration(self, lab, client):
+        answer = self.ask(lab, client.authority, "/v1/auth/config")
+        assert answer["grpcEndpoint"] == lab.endpoint and answer["namespace"] == "default"
+        assert base64.b64decode(answer["caBundle"]) == client.authority
+        assert isinstance(answer.get("oidc", []), list)
+
+    def test_other_paths(self, lab, client):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            self.ask(lab, client.authority, "/v1/no/such/path")
+        assert refused.value.code == 404
 
 
 # --- leases --------------------------------------------------------------
@@ -665,33 +690,31 @@ class TestListing:
         assert refusal(client.exporter, "nobody")[0] in (Code.UNKNOWN, Code.NOT_FOUND)
 
     def test_disabled(self, lab, client, device):
-        lab.admin("disable", "exporter", device.name)
+        lab.set_enabled(device.name, False)
         assert not client.exporter(device.name).enabled
         by_selector, by_name = client.create(device.selector), client.create(exporter_name=device.name)
         assert client.wait_lease(by_selector, "Unsatisfiable", "True").reason == "AllDisabled"
         assert client.wait_lease(by_name, "Unsatisfiable", "True").reason == "ExporterDisabled"
         allowed = client.acquired(exporter_name=device.name, allow_disabled=True)
         client.delete(allowed)
-        lab.admin("enable", "exporter", device.name)
+        lab.set_enabled(device.name, True)
         assert client.exporter(device.name).enabled
 
     def test_policies(self, lab, client, device):
         """NoAccess names the rules that did not fit."""
-        policy = lab.directory / f"policy-{device.name}.yaml"
-        policy.write_text(
-            f"""apiVersion: jumpstarter.dev/v1alpha1
-kind: ExporterAccessPolicy
-metadata: {{name: only-{device.name}, namespace: default}}
-spec:
-  exporterSelector: {{matchLabels: {{unit: {device.name}}}}}
-  policies:
-  - description: for the owners of {device.name}
-    priority: 5
-    from:
-    - clientSelector: {{matchLabels: {{team: owners}}}}
-"""
+        rule = {
+            "description": f"for the owners of {device.name}",
+            "priority": 5,
+            "from": [{"clientSelector": {"matchLabels": {"team": "owners"}}}],
+        }
+        lab.apply(
+            {
+                "apiVersion": "jumpstarter.dev/v1alpha1",
+                "kind": "ExporterAccessPolicy",
+                "metadata": {"name": f"only-{device.name}", "namespace": "default"},
+                "spec": {"exporterSelector": {"matchLabels": {"unit": device.name}}, "policies": [rule]},
+            }
         )
-        lab.admin("apply", "-f", policy)
         try:
             lease = client.create(device.selector)
             condition = client.wait_lease(lease, "Unsatisfiable", "True")
