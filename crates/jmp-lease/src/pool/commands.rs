@@ -185,9 +185,10 @@ impl Space {
         if let Some(Ending::Unsatisfiable(_, text) | Ending::Invalid(_, text)) = self.verdict(new) {
             return Err(failed(text));
         }
-        let chosen = match new.phase {
-            Phase::Scheduled => self.rechoose(new, now)?,
-            _ => new.reserved().map(ToOwned::to_owned),
+        // A reservation that has begun must not grow into another's either.
+        let chosen = match new.phase == Phase::Scheduled || new.reserved().is_some() {
+            true => self.rechoose(new, now)?,
+            false => None,
         };
         new.lease.status.reserved_exporter_ref = chosen.map(Reference::new);
         Ok(())
