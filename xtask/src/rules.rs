@@ -121,6 +121,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "jmp-exporter",
             "jmp-lease",
             "jmp-process",
+            // The services that it starts.
+            "jmp-auth",
+            "jmp-store",
+            "jmp-controller",
+            "jmp-router",
             "driver-all",
         ],
     ),

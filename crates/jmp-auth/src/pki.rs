@@ -14,6 +14,6 @@ pub(crate) use der::validity;
 
 pub use authority::{Authority, Leaf};
 pub use error::PkiError;
-pub use names::ServerNames;
+pub use names::{ServerNames, host_name};
 pub use pin::{AuthorityPin, PinError, pinned_client_config};
 pub use server::{Protocols, Refreshed, ServerCertificate};

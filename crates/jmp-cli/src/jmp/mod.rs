@@ -13,10 +13,12 @@ pub mod driver;
 pub mod exporter;
 pub mod globals;
 pub mod info;
+pub mod later;
 pub mod lease;
 pub mod local;
 pub mod man;
 pub mod prompt;
+pub mod router;
 pub mod run;
 pub mod runtime_directory;
 pub mod shell;
@@ -84,6 +86,8 @@ enum Command {
     Describe(lease::describe::Args),
     #[command(visible_alias = "a")]
     Admin(admin::Args),
+    Controller(controller::Args),
+    Router(router::Args),
     Local(local::Args),
     Info(info::Args),
     #[command(visible_alias = "conf")]
@@ -97,8 +101,9 @@ enum Command {
     /// Old form of `jmp shell`
     #[command(hide = true, alias = "e")]
     Exporter(shell::OldArgs),
-    #[command(hide = true, aliases = controller::WORDS)]
-    Controller(controller::Args),
+    /// Commands of a later version
+    #[command(hide = true, aliases = later::WORDS)]
+    Later(later::Args),
 }
 
 /// Starts a command; the result is the exit code.
@@ -121,7 +126,9 @@ fn dispatch(command: Command, globals: &Globals) -> Result<u8, CliError> {
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
         Command::Exporter(arguments) => wait(shell::run_old(arguments, globals)),
-        Command::Controller(arguments) => controller::run(&arguments),
+        Command::Controller(arguments) => wait(controller::run(arguments, globals)),
+        Command::Router(arguments) => wait(router::run(arguments, globals)),
+        Command::Later(arguments) => later::run(&arguments),
     }
 }
 
