@@ -187,8 +187,7 @@ impl Space {
     pub(super) fn advance(&mut self, context: &mut Context<'_>) {
         let now = context.now;
         if self.last_wall.is_some_and(|last| now.wall < last) {
-            // What was too late to end before a reservation may be in time again.
-            self.dirty_waiting();
+            self.went_back(context);
         }
         self.last_wall = Some(now.wall);
         while let Some((at, name)) = self.wall.first().cloned() {
@@ -207,6 +206,26 @@ impl Space {
             }
         }
         self.schedule(context);
+    }
+
+    /// The wall clock went back: what had begun may begin later again, and what was too late to end
+    /// before a reservation may be in time.
+    fn went_back(&mut self, context: &Context<'_>) {
+        let early = self.waiting.values().flatten().filter(|(_, name)| {
+            let begin = self
+                .leases
+                .get(name)
+                .and_then(|one| one.lease.spec.begin_time);
+            begin.is_some_and(|begin| begin > context.now.wall)
+        });
+        let early: Vec<String> = early.map(|(_, name)| name.clone()).collect();
+        for name in early {
+            self.rephase(&name, Phase::Scheduled, context);
+            if let Some(entry) = self.leases.get_mut(&name) {
+                entry.give_up = None;
+            }
+        }
+        self.dirty_waiting();
     }
 
     pub(super) fn dirty_waiting(&mut self) {
