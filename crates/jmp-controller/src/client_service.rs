@@ -140,6 +140,10 @@ impl ClientService for ClientApi {
     ) -> Result<Response<Lease>, Status> {
         let key = Collection::Leases.parse(&request.get_ref().name)?;
         self.reader(&request, &key.namespace)?;
+        // While it waits, its conditions say how things stand now.
+        if let Some(lease) = self.context.engine.present(&key).await? {
+            return Ok(Response::new(self.shown(&lease)));
+        }
         let found = self.context.lease(&key).await?;
         let lease = found.ok_or_else(|| not_found("lease", &key))?;
         Ok(Response::new(self.shown(&lease)))

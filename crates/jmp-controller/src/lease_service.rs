@@ -212,14 +212,20 @@ impl LeaseApi {
 /// A lease with its place in the queue, while it waits.
 async fn state(context: &Context, lease: &Lease) -> Result<LeaseState, Status> {
     let waits = !lease.status.ended && lease.status.exporter_ref.is_none();
-    let place = if waits {
-        context.engine.queue(&lease.key()).await?
+    let (present, place) = if waits {
+        let key = lease.key();
+        (
+            context.engine.present(&key).await?,
+            context.engine.queue(&key).await?,
+        )
     } else {
-        None
+        (None, None)
     };
+    // Should it have got its exporter just now, the change that says so follows.
+    let present = present.filter(|present| present.status.exporter_ref.is_none());
     Ok(LeaseState {
         lease: Some(convert::lease(
-            lease,
+            present.as_ref().unwrap_or(lease),
             &context.settings.labels,
             context.now(),
         )),

@@ -11,6 +11,7 @@ use jmp_types::resource::{Device, Exporter, Key, PROCESS_LABEL_PREFIX};
 use tonic::{Request, Status};
 
 use super::Controllers;
+use crate::audit;
 use crate::authentication::Caller;
 use crate::exporter_sessions::{ListenStream, StatusStream};
 
@@ -29,17 +30,23 @@ impl Controllers {
         &self,
         request: Request<v1::RegisterRequest>,
     ) -> Result<v1::RegisterResponse, Status> {
-        let caller = self.context.caller(&request, EXPORTER)?;
+        const ACTION: &str = "Register";
+        let context = &self.context;
+        let caller = context
+            .audited_caller(&request, EXPORTER, ACTION, "")
+            .await?;
         let request = request.into_inner();
-        self.refuse_second_process(&caller, "Register").await?;
-        let labels = process_labels(request.labels)?;
-        let devices = devices(request.reports)?;
-        let event = Event::Registered {
-            exporter: caller.key.clone(),
-            labels,
-            devices,
+        let work = async {
+            self.refuse_second_process(&caller, ACTION).await?;
+            let event = Event::Registered {
+                exporter: caller.key.clone(),
+                labels: process_labels(request.labels)?,
+                devices: devices(request.reports)?,
+            };
+            context.engine.event(event).await
         };
-        self.context.engine.event(event).await?;
+        let resource = audit::resource("exporter", &caller.key);
+        context.audited(&caller, ACTION, resource, work).await?;
         tracing::info!(exporter = %caller.key, peer = caller.peer.text(), "exporter registered");
         Ok(v1::RegisterResponse { uuid: caller.uid })
     }
@@ -48,12 +55,18 @@ impl Controllers {
         &self,
         request: Request<v1::UnregisterRequest>,
     ) -> Result<v1::UnregisterResponse, Status> {
-        let caller = self.context.caller(&request, EXPORTER)?;
+        const ACTION: &str = "Unregister";
+        let context = &self.context;
+        let caller = context
+            .audited_caller(&request, EXPORTER, ACTION, "")
+            .await?;
         let event = Event::Unregistered {
             exporter: caller.key.clone(),
             reason: cut(request.into_inner().reason),
         };
-        self.context.engine.event(event).await?;
+        let resource = audit::resource("exporter", &caller.key);
+        let work = context.engine.event(event);
+        context.audited(&caller, ACTION, resource, work).await?;
         tracing::info!(exporter = %caller.key, "exporter unregistered");
         Ok(v1::UnregisterResponse {})
     }
@@ -66,7 +79,7 @@ impl Controllers {
         let request = request.into_inner();
         let status = status(request.status)?;
         if request.release_lease.unwrap_or_default() {
-            self.release_held(&caller.key).await;
+            self.release_held(&caller).await;
         }
         let event = Event::StatusReported {
             exporter: caller.key.clone(),
@@ -78,7 +91,8 @@ impl Controllers {
     }
 
     /// Failures are only logged: the status counts all the same (facts: controller 4.1).
-    async fn release_held(&self, exporter: &Key) {
+    async fn release_held(&self, caller: &Caller) {
+        let exporter = &caller.key;
         let Some(found) = self.context.view.get::<Exporter>(exporter) else {
             return;
         };
@@ -90,7 +104,10 @@ impl Controllers {
             lease: lease.key(),
             method: "ReportStatus",
         };
-        if let Err(status) = self.context.engine.command(command).await {
+        let resource = audit::resource("lease", &lease.key());
+        let work = self.context.engine.command(command);
+        let released = self.context.audited(caller, "ReleaseLease", resource, work);
+        if let Err(status) = released.await {
             tracing::warn!(%exporter, lease = %lease.key(), error = status.message(), "lease was not released");
         }
     }

@@ -8,6 +8,8 @@ use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
 use super::Controllers;
+use crate::audit;
+use crate::authentication::Caller;
 use crate::convert;
 
 const CLIENT: &[IdentityKind] = &[IdentityKind::Client];
@@ -53,7 +55,11 @@ impl Controllers {
         &self,
         request: Request<v1::RequestLeaseRequest>,
     ) -> Result<v1::RequestLeaseResponse, Status> {
-        let caller = self.context.caller(&request, CLIENT)?;
+        const ACTION: &str = "RequestLease";
+        let caller = self
+            .context
+            .audited_caller(&request, CLIENT, ACTION, "")
+            .await?;
         let request = request.into_inner();
         let lease = NewLease {
             name: Uuid::now_v7().to_string(),
@@ -70,8 +76,16 @@ impl Controllers {
             }),
             ..NewLease::default()
         };
-        let command = Command::Create(Box::new(lease));
-        let made = self.context.engine.command(command).await?;
+        let key = Key::new(caller.key.namespace.clone(), lease.name.clone());
+        let work = self
+            .context
+            .engine
+            .command(Command::Create(Box::new(lease)));
+        let resource = audit::resource("lease", &key);
+        let made = self
+            .context
+            .audited(&caller, ACTION, resource, work)
+            .await?;
         Ok(v1::RequestLeaseResponse {
             name: made.metadata.name.clone(),
         })
@@ -82,11 +96,24 @@ impl Controllers {
         &self,
         request: Request<v1::ReleaseLeaseRequest>,
     ) -> Result<v1::ReleaseLeaseResponse, Status> {
+        const ACTION: &str = "ReleaseLease";
         let both = [IdentityKind::Client, IdentityKind::Exporter];
-        let caller = self.context.caller(&request, &both)?;
+        let caller = self
+            .context
+            .audited_caller(&request, &both, ACTION, "")
+            .await?;
         let key = Key::new(caller.key.namespace.clone(), request.into_inner().name);
+        let work = self.release(&caller, &key);
+        let resource = audit::resource("lease", &key);
+        self.context
+            .audited(&caller, ACTION, resource, work)
+            .await?;
+        Ok(v1::ReleaseLeaseResponse {})
+    }
+
+    async fn release(&self, caller: &Caller, key: &Key) -> Result<(), Status> {
         let is_exporter = caller.kind == IdentityKind::Exporter;
-        let lease = self.context.lease(&key).await?.ok_or_else(|| {
+        let lease = self.context.lease(key).await?.ok_or_else(|| {
             let code = if is_exporter {
                 Code::NotFound
             } else {
@@ -105,7 +132,7 @@ impl Controllers {
             return Err(Status::unknown("ReleaseLease permission denied"));
         }
         if lease.status.ended || lease.spec.release {
-            return Ok(v1::ReleaseLeaseResponse {});
+            return Ok(());
         }
         let actor = if is_exporter {
             Actor::Exporter(caller.key.clone())
@@ -120,14 +147,10 @@ impl Controllers {
         match self.context.engine.command(command).await {
             Ok(_) => {}
             // It ended meanwhile: that is what was asked for.
-            Err(_)
-                if self
-                    .stored(&key)
-                    .await
-                    .is_ok_and(|lease| lease.status.ended) => {}
+            Err(_) if self.stored(key).await.is_ok_and(|lease| lease.status.ended) => {}
             Err(status) => return Err(status),
         }
-        Ok(v1::ReleaseLeaseResponse {})
+        Ok(())
     }
 
     pub(super) fn do_list_leases(

@@ -2,9 +2,10 @@
 
 use jmp_proto::jmp::v1::{AuditRecord, ListAuditRequest};
 use jmp_proto::jumpstarter::client::v1::{DeleteLeaseRequest, RotateTokenRequest};
+use jmp_proto::v1::{ReleaseLeaseRequest, UnregisterRequest};
 use tonic::Code;
 
-use crate::lab::{Lab, after, ask, get, named, refused};
+use crate::lab::{Lab, after, ask, get, named, refused, until_ready};
 
 async fn rows(lab: &Lab, request: ListAuditRequest) -> Vec<AuditRecord> {
     let found = lab.admin().await.list_audit(request).await.unwrap();
@@ -68,6 +69,33 @@ async fn every_change_leaves_a_row() {
         let signature = secret.rsplit('.').next().unwrap();
         assert!(!everything.contains(signature));
     }
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn exporters_leave_rows_when_they_change_something() {
+    let lab = Lab::new().await;
+    let mut device = lab.exporter("bench", "a").await;
+    let (mut me, _) = lab.client("me").await;
+    let lease = me.create_lease(ask("board=a")).await.unwrap().into_inner();
+    until_ready(&mut me, &lease.name).await;
+    let name = lease.name.rsplit('/').next().unwrap().to_owned();
+    let release = ReleaseLeaseRequest { name };
+    device.calls.release_lease(release).await.unwrap();
+    let reason = "maintenance".to_owned();
+    device
+        .calls
+        .unregister(UnregisterRequest { reason })
+        .await
+        .unwrap();
+    let by = ListAuditRequest {
+        actor: "exporter:default:bench".into(),
+        ..ListAuditRequest::default()
+    };
+    let found = rows(&lab, by).await;
+    let told: Vec<&str> = found.iter().rev().map(|row| row.action.as_str()).collect();
+    // Heartbeats and reports are none.
+    assert_eq!(told, ["Register", "ReleaseLease", "Unregister"]);
     lab.stop().await;
 }
 
