@@ -377,9 +377,11 @@ async fn public_host(address: IpAddr) -> String {
     let Some(name) = host_name() else {
         return "localhost".to_owned();
     };
-    match tokio::net::lookup_host((name.as_str(), 0)).await {
-        Ok(mut found) if found.next().is_some() => name,
-        _ => "localhost".to_owned(),
+    let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+    if found.is_ok_and(|mut found| found.next().is_some()) {
+        name
+    } else {
+        "localhost".to_owned()
     }
 }
 
