@@ -325,7 +325,7 @@ pub fn hook(script: &str, on_failure: OnFailure) -> Option<HookScript> {
     })
 }
 
-fn certificate(directory: &Path) -> (TlsAcceptor, String) {
+pub fn certificate(directory: &Path) -> (TlsAcceptor, String) {
     let parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = parameters.self_signed(&key).unwrap().pem();
@@ -371,6 +371,41 @@ fn devices(directory: &Path) -> (Registry, NodeSpec) {
     (registry, root)
 }
 
+/// Starts an exporter with a power switch and an echo.
+pub async fn exporter(
+    directory: &Path,
+    controller: ControllerOptions,
+    hooks: [Option<HookScript>; 2],
+    exit_on_lease_end: bool,
+) -> LeasedExporter {
+    let (registry, root) = devices(directory);
+    let open = Session::open(&registry, &root, SessionOptions::default());
+    let session = open.await.unwrap();
+    let reports = session.reports();
+    session.close().await;
+    let [before_lease, after_lease] = hooks.map(|hook| {
+        hook.map(|hook| HookScript {
+            script: format!("D={}\n{}", directory.display(), hook.script),
+            ..hook
+        })
+    });
+    let options = LeasedOptions {
+        controller,
+        registry,
+        root,
+        reports,
+        motd: String::new(),
+        hooks: HookScripts {
+            before_lease,
+            after_lease,
+        },
+        programs: None,
+        directory: directory.to_owned(),
+        exit_on_lease_end,
+    };
+    LeasedExporter::start(options).unwrap()
+}
+
 impl Lab {
     pub async fn start(setup: Setup) -> Self {
         jmp_process::testing::install_supervisor();
@@ -394,41 +429,18 @@ impl Lab {
             pem = certificate(tempfile::tempdir().unwrap().path()).1;
         }
         let connector = Connector::new(ServerTrust::Authorities(pem.into()));
-        let (registry, root) = devices(directory.path());
-        let open = Session::open(&registry, &root, SessionOptions::default());
-        let session = open.await.unwrap();
-        let reports = session.reports();
-        session.close().await;
-        let place = |hook: Option<HookScript>| {
-            hook.map(|hook| HookScript {
-                script: format!("D={}\n{}", directory.path().display(), hook.script),
-                ..hook
-            })
+        let controller = ControllerOptions {
+            endpoint: format!("localhost:{port}").parse().unwrap(),
+            credentials: Credentials {
+                kind: CallerKind::Exporter,
+                namespace: "lab".into(),
+                name: "bench".into(),
+                token: "t0ken".into(),
+            },
+            connector: connector.clone(),
         };
-        let exporter = LeasedExporter::start(LeasedOptions {
-            controller: ControllerOptions {
-                endpoint: format!("localhost:{port}").parse().unwrap(),
-                credentials: Credentials {
-                    kind: CallerKind::Exporter,
-                    namespace: "lab".into(),
-                    name: "bench".into(),
-                    token: "t0ken".into(),
-                },
-                connector: connector.clone(),
-            },
-            registry,
-            root,
-            reports,
-            motd: String::new(),
-            hooks: HookScripts {
-                before_lease: place(setup.before),
-                after_lease: place(setup.after),
-            },
-            programs: None,
-            directory: directory.path().to_owned(),
-            exit_on_lease_end: setup.exit_on_lease_end,
-        })
-        .unwrap();
+        let hooks = [setup.before, setup.after];
+        let exporter = exporter(directory.path(), controller, hooks, setup.exit_on_lease_end).await;
         Self {
             desk,
             exporter,
