@@ -98,6 +98,9 @@ impl Control {
             .map_err(|_| "the name of the router has characters that no name may have")?;
         metadata.insert("jumpstarter-name", name);
         metadata.insert("jumpstarter-kind", HeaderValue::from_static("Router"));
+        // Where controllers keep their routers; every caller has to name a namespace.
+        let namespace = HeaderValue::from_static("default");
+        metadata.insert("jumpstarter-namespace", namespace);
         Ok(Self {
             relay,
             options,
