@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 
 use crate::exit;
 
+/// What to do when the controller does not take somebody for who they say they are.
+pub const LOGIN_HINT: &str = "`jmp auth status` shows as whom you are logged in and how long; `jmp login` with a token of \
+     the administrator changes that";
+
 /// A failed command: an exit code and a text that says what was tried, why it failed and what to do
 /// next. Rendered once, by [`crate::output::report`].
 #[derive(Debug)]
@@ -50,6 +54,15 @@ impl CliError {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// What a client operation failed with, and what to do about that.
+    pub fn from_client(error: &jmp_client::Error) -> Self {
+        let this = Self::new(with_causes(error));
+        match hint_of(error) {
+            Some(hint) => this.with_hint(hint),
+            None => this,
+        }
     }
 
     /// The exit code.
@@ -164,7 +177,45 @@ impl From<jmp_config::Error> for CliError {
 
 impl From<jmp_client::Error> for CliError {
     fn from(error: jmp_client::Error) -> Self {
-        Self::new(with_causes(&error))
+        Self::from_client(&error)
+    }
+}
+
+/// What to do about an answer of the controller or the way to it; one place for all commands.
+fn hint_of(error: &jmp_client::Error) -> Option<&'static str> {
+    use jmp_client::Error;
+    use jmp_wire::endpoint::ConnectFailure;
+    match error {
+        Error::ControllerUnreachable(failed) => match &failed.reason {
+            ConnectFailure::Certificate(_) => Some(
+                "if the controller has a new authority, `jmp login NAME@HOST --ca-pin PIN` gets it; the pin is \
+                 what the controller prints at its start",
+            ),
+            ConnectFailure::Tcp(_) | ConnectFailure::TimedOut(_) => Some(
+                "`jmp info` shows the endpoint and where it comes from; check that the controller runs there",
+            ),
+            _ => None,
+        },
+        Error::Refused {
+            code,
+            message,
+            by_controller: true,
+            ..
+        } if is_about_the_caller(code, message) => Some(LOGIN_HINT),
+        _ => None,
+    }
+}
+
+/// Controllers answer UNKNOWN to most tokens that are no good (facts: controller 5.1).
+fn is_about_the_caller(code: &str, message: &str) -> bool {
+    match code {
+        "UNAUTHENTICATED" | "PERMISSION_DENIED" => true,
+        "UNKNOWN" => {
+            message.contains("token is expired")
+                || message.contains("token is malformed")
+                || message.contains("the token")
+        }
+        _ => false,
     }
 }
 

@@ -30,8 +30,8 @@ pub(crate) async fn within<T>(
     match tokio::time::timeout(limit, call).await {
         Ok(answer) => answer
             .map(tonic::Response::into_inner)
-            .map_err(|status| Error::refused(what, status)),
-        Err(_) => Err(Error::refused(
+            .map_err(|status| Error::refused_by_controller(what, status)),
+        Err(_) => Err(Error::refused_by_controller(
             what,
             Status::deadline_exceeded(format!(
                 "the controller did not answer within {} s",
@@ -49,11 +49,9 @@ where
     T: Send + 'static,
 {
     match limited(what, call).await {
-        Ok(items) => {
-            Ok(Some(Box::pin(items.map(move |item| {
-                item.map_err(|status| Error::refused(what, status))
-            }))))
-        }
+        Ok(items) => Ok(Some(Box::pin(items.map(move |item| {
+            item.map_err(|status| Error::refused_by_controller(what, status))
+        })))),
         Err(Error::Refused { status, .. }) if status.code() == Code::Unimplemented => Ok(None),
         Err(error) => Err(error),
     }

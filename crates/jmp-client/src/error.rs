@@ -66,6 +66,8 @@ pub enum Error {
         message: String,
         /// The gRPC code.
         status: Box<tonic::Status>,
+        /// Whether the controller answered, not an exporter.
+        by_controller: bool,
     },
     /// The report of the exporter makes no tree.
     #[error("the exporter's report makes no device tree: {0}")]
@@ -130,6 +132,15 @@ impl Error {
                 text => text.to_owned(),
             },
             status: Box::new(status),
+            by_controller: false,
         }
+    }
+
+    pub(crate) fn refused_by_controller(what: &'static str, status: tonic::Status) -> Self {
+        let mut error = Self::refused(what, status);
+        if let Self::Refused { by_controller, .. } = &mut error {
+            *by_controller = true;
+        }
+        error
     }
 }

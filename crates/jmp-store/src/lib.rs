@@ -24,7 +24,8 @@ pub use object::{Draft, MAXIMUM_OBJECT_BYTES, Object, Resource, Revision};
 pub use options::Options;
 pub use query::{LeaseFilter, LeaseState, Page, Query};
 pub use sqlite::{
-    BackupReport, Inspection, RestoreReport, SCHEMA_VERSION, SqliteStore, dump, inspect, restore,
+    BackupReport, Inspection, RestoreReport, SCHEMA_VERSION, SqliteStore, backup, dump, inspect,
+    restore,
 };
 pub use store::{Store, StoreExt, TypedPage, Write};
 pub use watch::{Watch, WatchEvent};

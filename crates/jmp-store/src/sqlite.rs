@@ -31,7 +31,7 @@ use crate::watch::{Hub, Watch};
 use crate::{FileError, Options, StoreError};
 
 pub use self::copy::{BackupReport, RestoreReport, restore};
-pub use self::inspect::{Inspection, dump, inspect};
+pub use self::inspect::{Inspection, backup, dump, inspect};
 use self::lock::Lock;
 pub use self::schema::SCHEMA_VERSION;
 use self::writer::{Answer, Job, Operation, Writer};

@@ -1,11 +1,12 @@
 //! `jmp info`: what this machine, this user and this shell amount to.
 
-use jmp_config::{Environment, ProcessEnvironment};
+use jmp_config::{AccessConfig, AccessKind, Environment, ProcessEnvironment};
 use serde_json::{Map, Value, json};
 
 use crate::error::CliError;
 use crate::exit;
 use crate::jmp::Globals;
+use crate::jmp::admin::target;
 use crate::jmp::version;
 use crate::output::{self, Listing};
 
@@ -15,7 +16,7 @@ Examples:
   jmp --endpoint other.example.com:443 info     what the option changes
   jmp info -o json";
 
-/// Show the endpoint, client, session and paths that are in effect
+/// Show the endpoint, client, administrator, session and paths that are in effect
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {}
@@ -30,6 +31,7 @@ pub fn run(globals: &Globals) -> Result<u8, CliError> {
     facts.add("version", version::VERSION);
     facts.add("program", version::program());
     client(globals, &mut facts);
+    administration(globals, &mut facts);
     session(&mut facts);
     paths(globals, &mut facts);
     facts.listing().print(globals.output)?;
@@ -110,6 +112,26 @@ fn client(globals: &Globals, facts: &mut Facts) {
         json!(effective.name.value),
         origin(&effective.name.origin),
     );
+}
+
+/// What `jmp admin` would use; nobody is asked.
+fn administration(globals: &Globals, facts: &mut Facts) {
+    let found = target::find(None, globals);
+    let path = found.path.display().to_string();
+    if !found.path.exists() {
+        let source = format!("{}, not there: {path}", found.source);
+        facts.sourced("adminConfig", Value::Null, source);
+        return;
+    }
+    facts.sourced("adminConfig", path, found.source.to_owned());
+    match AccessConfig::load(&found.path, AccessKind::Admin) {
+        Ok(config) => {
+            let endpoint = globals.endpoint.clone().unwrap_or(config.endpoint);
+            let source = format!("a controller of its own, as administrator {}", config.name);
+            facts.sourced("adminEndpoint", endpoint, source);
+        }
+        Err(error) => output::warn(&CliError::from(error).to_string()),
+    }
 }
 
 fn session(facts: &mut Facts) {

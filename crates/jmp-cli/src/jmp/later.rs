@@ -5,11 +5,9 @@ use std::ffi::OsString;
 use crate::error::CliError;
 
 /// Words that mean such a command.
-pub const WORDS: [&str; 10] = [
-    "auth",
+pub const WORDS: [&str; 8] = [
     "import",
     "i",
-    "login",
     "lease",
     "leases",
     "mcp",

@@ -4,6 +4,7 @@
 //! arguments and a `run`. Commands that touch the network are `async`, and only those pay for a runtime.
 
 pub mod admin;
+pub mod auth;
 pub mod client;
 pub mod completion;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod info;
 pub mod later;
 pub mod lease;
 pub mod local;
+pub mod login;
 pub mod man;
 pub mod prompt;
 pub mod router;
@@ -23,6 +25,7 @@ pub mod run;
 pub mod runtime_directory;
 pub mod shell;
 pub mod signals;
+pub mod token;
 pub mod version;
 
 use std::ffi::OsString;
@@ -84,6 +87,8 @@ enum Command {
     #[command(visible_aliases = ["del", "d"])]
     Delete(lease::delete::Args),
     Describe(lease::describe::Args),
+    Login(Box<login::Args>),
+    Auth(auth::Args),
     #[command(visible_alias = "a")]
     Admin(admin::Args),
     Controller(controller::Args),
@@ -117,6 +122,8 @@ fn dispatch(command: Command, globals: &Globals) -> Result<u8, CliError> {
         Command::Update(arguments) => wait(lease::update::run(arguments, globals)),
         Command::Delete(arguments) => wait(lease::delete::run(arguments, globals)),
         Command::Describe(arguments) => wait(lease::describe::run(arguments, globals)),
+        Command::Login(arguments) => wait(login::run(*arguments, globals)),
+        Command::Auth(arguments) => wait(auth::run(arguments, globals)),
         Command::Admin(arguments) => wait(admin::run(arguments, globals)),
         Command::Local(arguments) => wait(local::run(arguments, globals)),
         Command::Info(_) => info::run(globals),

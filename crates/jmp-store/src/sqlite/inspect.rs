@@ -9,6 +9,7 @@ use jmp_types::resource::{Key, Kind};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
+use super::copy::BackupReport;
 use super::open::{check, connect, failed, resolve};
 use super::read;
 use crate::FileError;
@@ -70,6 +71,18 @@ pub fn dump(path: impl AsRef<Path>, out: &mut dyn Write) -> Result<u64, FileErro
             source,
         }),
     }
+}
+
+/// Copies the store at `path` as it is at this moment to `target`, one file that its owner alone can read. The
+/// store is left as it is, and may be in use by a controller in another process. In the process that has it open
+/// use [`SqliteStore::backup`](super::SqliteStore::backup).
+///
+/// # Errors
+/// Those of [`FileError`].
+pub fn backup(path: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<BackupReport, FileError> {
+    let (path, connection) = look(path.as_ref())?;
+    check(&path, &connection)?;
+    super::copy::backup(&connection, &path, target.as_ref())
 }
 
 /// Opens for reading only.

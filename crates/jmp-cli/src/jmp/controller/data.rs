@@ -46,6 +46,23 @@ impl DataDirectory {
         Ok(Self(path))
     }
 
+    /// The directory as [`Self::open`] chooses it, left as it is.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there.
+    pub fn existing(given: Option<&Path>) -> Result<Self, CliError> {
+        let path = given.map_or_else(|| default_place(&ProcessEnvironment), Path::to_owned);
+        match path.canonicalize() {
+            Ok(path) => Ok(Self(path)),
+            Err(error) => Err(CliError::new(format!(
+                "cannot read the data directory {}: {error}",
+                path.display()
+            ))
+            .with_hint("name the one of the controller with --data-directory or JMP_DATA_DIRECTORY")),
+        }
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.0

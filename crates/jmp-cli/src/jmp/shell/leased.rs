@@ -55,6 +55,7 @@ pub async fn run(
     filter: Filter,
     globals: &Globals,
 ) -> Result<u8, CliError> {
+    crate::jmp::token::check(client)?;
     let controller = controller(client)?;
     let patience = Patience {
         acquisition: client.acquisition_timeout.value,
