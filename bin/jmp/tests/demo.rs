@@ -15,8 +15,10 @@ const WHOLE_STORY: f64 = 15.0;
 /// How long something may take to go away.
 const LIMIT: Duration = Duration::from_secs(20);
 
-const STEPS: [&str; 14] = [
+const STEPS: [&str; 17] = [
+    "start-controller",
     "start-exporter",
+    "lease",
     "device-tree",
     "prepare-image",
     "write-image",
@@ -29,7 +31,8 @@ const STEPS: [&str; 14] = [
     "run-command",
     "measure",
     "power-off",
-    "stop-exporter",
+    "release",
+    "stop-lab",
 ];
 
 /// A small image: a test build makes large ones slowly.
@@ -71,24 +74,30 @@ fn the_story_is_told_in_order_and_leaves_nothing_behind() {
 
     let steps = &told["steps"];
     let tree = ["board", "board.power", "board.serial", "board.storage"];
-    assert_eq!(steps[1]["data"]["devices"], serde_json::json!(tree));
-    assert_eq!(steps[2]["data"]["version"], "2026.1");
+    assert_eq!(steps[3]["data"]["devices"], serde_json::json!(tree));
+    assert_eq!(steps[4]["data"]["version"], "2026.1");
     let console = |step: usize| steps[step]["console"].to_string();
     assert!(
-        console(6).contains("Hit any key to stop autoboot"),
+        console(8).contains("Hit any key to stop autoboot"),
         "{}",
-        console(6)
+        console(8)
     );
-    assert!(console(8).contains("rootwait story=demo"), "{}", console(8));
     assert!(
-        console(10).contains("VERSION=\\\"2026.1\\\""),
+        console(10).contains("rootwait story=demo"),
         "{}",
         console(10)
     );
-    let volts = steps[11]["data"]["voltage"].as_f64().unwrap();
+    assert!(
+        console(12).contains("VERSION=\\\"2026.1\\\""),
+        "{}",
+        console(12)
+    );
+    let volts = steps[13]["data"]["voltage"].as_f64().unwrap();
     assert!((4.8..5.2).contains(&volts), "{volts} V");
 
-    assert!(!exists(steps[0]["data"]["pid"].as_u64().unwrap()));
+    for (step, process) in [(0, "controller"), (0, "router"), (1, "exporter")] {
+        assert!(!exists(steps[step]["data"][process].as_u64().unwrap()));
+    }
     assert!(user.left_over().is_empty(), "{:?}", user.left_over());
 }
 
@@ -116,7 +125,7 @@ fn a_corrupted_image_does_not_boot() {
             "hint: that is what --corrupt asked for",
         ],
     );
-    assert!(ended.stdout.contains("✗  9 Boot"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("✗ 11 Boot"), "{}", ended.stdout);
     assert!(
         ended.stdout.contains("│ Bad hash value for 'hash-1'"),
         "{}",
@@ -132,7 +141,7 @@ fn an_image_of_ones_own_is_used() {
     let ended = demo_with_image(&user, &image);
     let told = data(&ended.stdout);
     assert_eq!((ended.code, &told["result"]), (1, &"failed".into()));
-    assert_eq!(told["steps"][3]["result"], "ok", "writing anything works");
+    assert_eq!(told["steps"][5]["result"], "ok", "writing anything works");
     let failed = told["steps"].as_array().unwrap().last().unwrap();
     assert_eq!(failed["name"], "stop-u-boot");
     assert_eq!(failed["error"], "the board said `no boot device`");
@@ -156,13 +165,13 @@ fn a_failing_write_is_told_and_ends_the_story() {
         &["Write the image to the storage failed", "fault injected"],
     );
     let told = data(&ended.stdout);
-    assert_eq!(names(&told), STEPS[..4]);
-    assert_eq!(told["steps"][3]["result"], "failed");
+    assert_eq!(names(&told), STEPS[..6]);
+    assert_eq!(told["steps"][5]["result"], "failed");
     assert!(user.left_over().is_empty());
 }
 
 #[test]
-fn a_killed_demo_takes_its_exporter_along() {
+fn a_killed_demo_takes_its_lab_along() {
     let user = User::new();
     let mut demo = std::process::Command::new(program())
         .args(["demo", "--image-size", "2"])
@@ -172,23 +181,26 @@ fn a_killed_demo_takes_its_exporter_along() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // Up to the first step, which names the exporter's process.
+    // The first two steps name the processes.
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
-    let named = lines.find_map(|line| {
-        let line = line.unwrap();
-        let rest = line.trim().strip_prefix("process ")?;
-        rest.split(',').next()?.parse::<u64>().ok()
-    });
-    let exporter = named.unwrap();
-    assert!(exists(exporter));
+    let mut processes = Vec::new();
+    while processes.len() < 3 {
+        let line = lines.next().unwrap().unwrap();
+        if let Some((_, rest)) = line.split_once("process ") {
+            processes.push(rest.split(',').next().unwrap().parse::<u64>().unwrap());
+        }
+    }
+    assert!(processes.iter().copied().all(exists));
     demo.kill().unwrap();
     demo.wait().unwrap();
-    eventually("the exporter ends", || !exists(exporter));
+    for process in processes {
+        eventually("the process ends", || !exists(process));
+    }
     eventually("its directory goes", || user.left_over().is_empty());
 }
 
 #[test]
-fn an_interrupted_demo_ends_its_exporter() {
+fn an_interrupted_demo_ends_its_lab() {
     let user = User::new();
     let mut demo = std::process::Command::new(program())
         .args(["demo", "--image-size", "2"])

@@ -1,23 +1,25 @@
 //! `jmp demo`: the whole story on a simulated board.
 //!
 //! [`story`] is what happens, written with nothing but the client library; [`narrator`] shows it
-//! to people and programs; [`exporter`] is the exporter, a process of its own; [`image`] makes what
-//! is written to the board.
+//! to people and programs; [`lab`] is where it happens: controller, router and exporter, each a process
+//! of its own; [`image`] makes what is written to the board.
 
 mod console;
-mod exporter;
 mod image;
+mod lab;
 mod narrator;
 mod story;
 
 use std::path::PathBuf;
+
+use jmp_client::LeaseSocket;
 
 use crate::error::CliError;
 use crate::jmp::Globals;
 use crate::jmp::shell::launch::Launch;
 use crate::jmp::signals::unless_cancelled;
 use crate::output;
-use exporter::Exporter;
+use lab::Lab;
 use narrator::{Ending, Narrator};
 use story::Failure;
 
@@ -61,9 +63,9 @@ pub struct Args {
     #[arg(long)]
     no_color: bool,
 
-    /// Be the exporter of a demo whose files are in this directory
+    /// Remove this directory of a demo when the demo is gone
     #[arg(long, value_name = "DIRECTORY", hide = true)]
-    serve: Option<PathBuf>,
+    sweep: Option<PathBuf>,
 }
 
 /// What can be made to go wrong, besides the image.
@@ -96,49 +98,57 @@ impl Fault {
 ///
 /// When a step of the story fails; everything has ended by then.
 pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
-    if let Some(directory) = &arguments.serve {
-        return exporter::serve(directory).await;
+    if let Some(directory) = &arguments.sweep {
+        return lab::sweep(directory).await;
     }
     let mut narrator = Narrator::new(globals.output, arguments.no_color)?;
     narrator.open()?;
-    let mut exporter = None;
+    let mut lab = Lab::new()?;
     let told = unless_cancelled(async {
-        let told = story::tell(&mut narrator, &arguments, &mut exporter).await;
+        let told = story::tell(&mut narrator, &arguments, &mut lab).await;
         told.map_err(|failure| arguments.explain(failure))
     })
     .await;
-    let shell = match (&told, &exporter) {
-        (Ok(()), Some(exporter)) if arguments.keep => {
-            narrator.close(Ending::Kept)?;
-            Some(keep(exporter).await)
-        }
-        _ => None,
+    let shell = if told.is_ok() && arguments.keep {
+        narrator.close(Ending::Kept)?;
+        Some(keep(&mut lab).await)
+    } else {
+        None
     };
-    let stopped = match exporter {
-        Some(exporter) => exporter.stop().await,
-        None => Ok(()),
+    let told = match (told, shell) {
+        (Ok(()), Some(shell)) => return lab.stop().await.and(shell),
+        (Ok(()), None) => stop(&mut narrator, lab, &arguments).await,
+        (Err(error), _) => lab.stop().await.and(Err(error)),
     };
-    if let Some(shell) = shell {
-        return shell.and_then(|code| stopped.map(|()| code));
-    }
-    let ending = match &told {
+    narrator.close(match &told {
         Ok(()) => Ending::Done,
         Err(_) => Ending::Failed,
-    };
-    narrator.close(ending)?;
-    told.and(stopped).map(|()| crate::exit::OK)
+    })?;
+    told.map(|()| crate::exit::OK)
+}
+
+async fn stop(narrator: &mut Narrator, lab: Lab, arguments: &Args) -> Result<(), CliError> {
+    let stopped = story::stop(narrator, lab).await;
+    stopped.map_err(|failure| arguments.explain(failure))
 }
 
 /// A shell with the board, as `jmp shell` has it.
-async fn keep(exporter: &Exporter) -> Result<u8, CliError> {
+async fn keep(lab: &mut Lab) -> Result<u8, CliError> {
     output::note(
         "The board is yours. Try `j`, `j board power read`, `j board serial start-console`; `exit` ends it.",
     );
+    let socket = lab.directory().socket();
+    let tunnels = LeaseSocket::bind(&socket, lab.dial()?, |error| {
+        output::warn(&format!("no way to the board: {error}"));
+    })?;
     let mut launch = Launch::new(Vec::new(), false);
-    launch.variable("JUMPSTARTER_HOST", exporter.socket().as_os_str());
-    launch
-        .run("demo", exporter.directory(), std::future::pending())
-        .await
+    launch.variable("JUMPSTARTER_HOST", socket.as_os_str());
+    let ended = launch
+        .run("demo", lab.directory(), std::future::pending())
+        .await;
+    tunnels.close().await;
+    lab.release().await?;
+    ended
 }
 
 // === impl Args ===

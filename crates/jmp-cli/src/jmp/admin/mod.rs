@@ -6,6 +6,7 @@ mod create;
 mod get;
 mod remove;
 mod save;
+mod service;
 pub mod target;
 
 use self::target::AdminArgs;
@@ -52,6 +53,10 @@ enum Command {
     Import(save::ImportArgs),
     Rotate(save::RotateArgs),
     Revoke(remove::RevokeArgs),
+    /// Take exporters into service again
+    Enable(service::Args),
+    /// Take exporters out of service: no new leases; a running one goes on
+    Disable(service::Args),
     Audit(audit::Args),
     Backup(audit::BackupArgs),
     Status(audit::StatusArgs),
@@ -79,6 +84,8 @@ pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
             Command::Import(arguments) => save::import(arguments, &target, globals).await,
             Command::Rotate(arguments) => save::rotate(arguments, &target, globals).await,
             Command::Revoke(arguments) => remove::revoke(arguments, &target, globals).await,
+            Command::Enable(arguments) => service::run(arguments, true, &target, globals).await,
+            Command::Disable(arguments) => service::run(arguments, false, &target, globals).await,
             Command::Audit(arguments) => audit::run(arguments, &target, globals).await,
             Command::Backup(arguments) => audit::backup(arguments, &target, globals).await,
             Command::Status(_) => audit::status(&target, globals).await,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use indicatif::ProgressBar;
 use jmp_client::console::{Console, ConsoleError, Pattern};
+use jmp_client::lease::short_name;
 use jmp_client::{AllowList, ByteStream, Client, Device, Dialer};
 use jmp_interfaces::power::{PowerClient, PowerReading};
 use jmp_interfaces::resource::{Source, TransferOptions, upload};
@@ -14,8 +15,8 @@ use jmp_interfaces::storage_mux::StorageMuxClient;
 
 use super::Args;
 use super::console::{excerpt, last_line};
-use super::exporter::Exporter;
 use super::image::Image;
+use super::lab::Lab;
 use super::narrator::{Narrator, Scene};
 use crate::error::CliError;
 
@@ -89,19 +90,16 @@ impl From<CliError> for Failure {
     }
 }
 
-/// Tells the story. The exporter is left in `exporter`, to be stopped by the caller.
+/// Tells the story in `lab`, which the caller stops.
 ///
 /// # Errors
 ///
 /// The first step that fails; what the console said was shown then.
-pub async fn tell(
-    narrator: &mut Narrator,
-    arguments: &Args,
-    exporter: &mut Option<Exporter>,
-) -> Result<(), Failure> {
-    let started = start_exporter(narrator, arguments, exporter).await?;
-    let board = find_board(narrator, started).await?;
-    let image = write_image(narrator, arguments, started, &board).await?;
+pub async fn tell(narrator: &mut Narrator, arguments: &Args, lab: &mut Lab) -> Result<(), Failure> {
+    start(narrator, arguments, lab).await?;
+    lease(narrator, lab).await?;
+    let board = find_board(narrator, lab).await?;
+    let image = write_image(narrator, arguments, lab, &board).await?;
     let mut console = switch_on(narrator, &board).await?;
     let told = use_console(narrator, &image, &mut console).await;
     if told.is_err() {
@@ -115,43 +113,74 @@ pub async fn tell(
     switch_off(narrator, &board).await?;
     drop((board, console));
     narrator
-        .step(
-            ("stop-exporter", "Stop the exporter"),
-            LONG,
-            async |_| match exporter.take() {
-                Some(exporter) => exporter.stop().await,
-                None => Ok(()),
-            },
-        )
-        .await
-}
-
-async fn start_exporter<'exporter>(
-    narrator: &mut Narrator,
-    arguments: &Args,
-    exporter: &'exporter mut Option<Exporter>,
-) -> Result<&'exporter Exporter, Failure> {
-    let step = ("start-exporter", "Start an exporter");
-    narrator
-        .step(step, TRANSFER, async |scene| {
-            let started = exporter.insert(Exporter::start(arguments.fault).await?);
-            scene.tell(format!(
-                "process {}, configured by {}",
-                started.id(),
-                started.configuration_file().display()
-            ));
-            scene.record("pid", started.id());
-            scene.record("socket", started.socket().display().to_string());
-            Ok(&*started)
+        .step(("release", "Give the board back"), LONG, async |_| {
+            lab.release().await
         })
         .await
 }
 
-async fn find_board(narrator: &mut Narrator, exporter: &Exporter) -> Result<Board, Failure> {
+/// Ends the lab, the last step.
+///
+/// # Errors
+///
+/// When something survives.
+pub async fn stop(narrator: &mut Narrator, lab: Lab) -> Result<(), Failure> {
+    let step = ("stop-lab", "Stop exporter, router and controller");
+    narrator
+        .step(step, TRANSFER, async |_| lab.stop().await)
+        .await
+}
+
+async fn start(narrator: &mut Narrator, arguments: &Args, lab: &mut Lab) -> Result<(), Failure> {
+    let step = ("start-controller", "Start a controller and a router");
+    narrator
+        .step(step, TRANSFER, async |scene| {
+            lab.start_controller().await?;
+            for (name, pid) in lab.processes() {
+                scene.tell(format!("{name}  process {pid}"));
+                scene.record(name, pid);
+            }
+            scene.tell(format!(
+                "at {}, TLS with an authority of its own",
+                lab.address()
+            ));
+            Ok(())
+        })
+        .await?;
+    let step = ("start-exporter", "Start an exporter");
+    narrator
+        .step(step, TRANSFER, async |scene| {
+            lab.start_exporter(arguments.fault).await?;
+            if let Some((name, pid)) = lab.processes().last() {
+                let file = lab.exporter_file();
+                scene.tell(format!("process {pid}, configured by {}", file.display()));
+                scene.record(name, pid);
+            }
+            Ok(())
+        })
+        .await
+}
+
+async fn lease(narrator: &mut Narrator, lab: &mut Lab) -> Result<(), Failure> {
+    let step = ("lease", "Lease a board by its labels");
+    narrator
+        .step(step, LONG, async |scene| {
+            let lease = lab.lease().await?;
+            let name = short_name(&lease.name).to_owned();
+            let exporter = short_name(lease.exporter.as_deref().unwrap_or_default());
+            scene.tell(format!("{} gives {exporter}, lease {name}", lease.selector));
+            scene.record("lease", name);
+            scene.record("exporter", exporter);
+            Ok(())
+        })
+        .await
+}
+
+async fn find_board(narrator: &mut Narrator, lab: &Lab) -> Result<Board, Failure> {
     let step = ("device-tree", "Connect and show the device tree");
     narrator
-        .step(step, SHORT, async |scene| {
-            let dialer = Dialer::unix(exporter.socket());
+        .step(step, LONG, async |scene| {
+            let dialer = Dialer::new(lab.dial()?);
             let client = Client::connect_with(dialer, &AllowList::Unsafe).await?;
             let mut tree = Vec::new();
             branches(client.root(), "", &mut tree);
@@ -194,13 +223,13 @@ fn branches(device: &Device, indent: &str, lines: &mut Vec<(String, String)>) {
 async fn write_image(
     narrator: &mut Narrator,
     arguments: &Args,
-    exporter: &Exporter,
+    lab: &Lab,
     board: &Board,
 ) -> Result<Image, Failure> {
     let step = ("prepare-image", "Prepare an image");
     let image = narrator
         .step(step, TRANSFER, async |scene| {
-            let image = Image::prepare(arguments, exporter.directory().path())?;
+            let image = Image::prepare(arguments, lab.directory().path())?;
             let version = match &image.version {
                 Some(version) => format!("version {version}"),
                 None => "nothing this board could boot".to_owned(),
