@@ -14,5 +14,5 @@ pub use ids::{
 };
 pub use jiff::{SignedDuration, Timestamp};
 pub use labels::{LabelError, Labels};
-pub use selector::{Selector, SelectorError, SelectorTerm};
+pub use selector::{Selector, SelectorError, SelectorTerm, fuzz_selector};
 pub use time_span::{ParsedTimeSpan, TimeSpan, TimeSpanError};

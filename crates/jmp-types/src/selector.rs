@@ -140,6 +140,36 @@ impl FromStr for Selector {
     }
 }
 
+/// Reads bytes as a selector and checks that its canonical text means the same: what a fuzzer and a property
+/// test call.
+///
+/// # Panics
+///
+/// When it does not, which is a bug.
+pub fn fuzz_selector(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(selector) = text.parse::<Selector>() else {
+        return;
+    };
+    let canonical = crate::resource::LabelSelector::from(&selector);
+    let labels = selector.equalities();
+    let plain: std::collections::BTreeMap<String, String> = labels
+        .iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    assert_eq!(
+        selector.matches(&labels),
+        canonical.matches(&plain),
+        "`{text}` and `{canonical}`"
+    );
+    if let Ok(again) = canonical.to_string().parse::<Selector>() {
+        let again = crate::resource::LabelSelector::from(&again);
+        assert_eq!(again.to_string(), canonical.to_string(), "`{text}`");
+    }
+}
+
 // === impl SelectorTerm ===
 
 impl SelectorTerm {
