@@ -1,5 +1,7 @@
 //! What can go wrong on the client's side.
 
+use tonic::Code;
+
 /// A failed client operation. The text says what was tried, on what, and what to do next.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -122,6 +124,26 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Whether the same may work a moment later: the controller is away, or was lost meanwhile.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::ControllerUnreachable(_) => true,
+            Self::Refused { status, .. } => matches!(
+                status.code(),
+                Code::Unavailable
+                    | Code::DeadlineExceeded
+                    | Code::Aborted
+                    | Code::ResourceExhausted
+                    | Code::Cancelled
+                    | Code::Internal
+                    // A stream whose connection breaks ends with this one.
+                    | Code::Unknown
+            ),
+            _ => false,
+        }
+    }
+
     pub(crate) fn refused(what: &'static str, status: tonic::Status) -> Self {
         let error = jmp_driver::Error::from(status.clone());
         Self::Refused {

@@ -9,7 +9,6 @@ use jmp_proto::v1::Condition;
 use jmp_types::Timestamp;
 use jmp_wire::backoff::Backoff;
 use tokio::time::Instant;
-use tonic::Code;
 
 use crate::controller::Controller;
 use crate::error::{Error, Result};
@@ -210,7 +209,7 @@ impl<'a> States<'a> {
                         self.succeeded();
                         return Ok(state);
                     }
-                    Some(Err(error)) if !is_transient(&error) => return Err(error),
+                    Some(Err(error)) if !error.is_transient() => return Err(error),
                     // The end of a watch is the end of the lease or of the controller: look again.
                     Some(Err(_)) | None => {
                         self.watch = None;
@@ -227,7 +226,7 @@ impl<'a> States<'a> {
                     return Ok(state);
                 }
                 Ok(None) => {}
-                Err(error) if is_transient(&error) => {
+                Err(error) if error.is_transient() => {
                     self.failed = true;
                     tracing::debug!(%error, lease = self.name, "looking at the lease failed; trying again");
                 }
@@ -265,23 +264,6 @@ impl<'a> States<'a> {
         } else {
             POLL
         }
-    }
-}
-
-/// Whether asking again later may help.
-fn is_transient(error: &Error) -> bool {
-    match error {
-        Error::ControllerUnreachable(_) => true,
-        Error::Refused { status, .. } => matches!(
-            status.code(),
-            Code::Unavailable
-                | Code::DeadlineExceeded
-                | Code::Aborted
-                | Code::ResourceExhausted
-                | Code::Cancelled
-                | Code::Internal
-        ),
-        _ => false,
     }
 }
 

@@ -14,6 +14,7 @@ use jmp_client::lease::{self, short_name};
 use jmp_config::EffectiveClient;
 use jmp_proto::jumpstarter::client::v1 as wire;
 use jmp_types::TimeSpan;
+use jmp_wire::backoff::Backoff;
 use tokio::time::Instant;
 
 use self::pick::Choice;
@@ -162,17 +163,27 @@ fn explained(error: jmp_client::Error) -> CliError {
     CliError::new(text).with_hint(hint)
 }
 
-/// Ends a lease that was made here. That it has ended already is no news.
+/// Ends a lease that was made here. That it has ended already is no news; a controller that is away for
+/// a moment gets another chance, for the device would be idle until the lease ends by itself.
 async fn release(controller: &Controller, name: &str, owned: bool) {
     if !owned {
         return;
     }
-    let released = tokio::time::timeout(RELEASE_LIMIT, controller.delete_lease(name)).await;
-    let failure = match released {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) if is_over(&error) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", RELEASE_LIMIT.as_secs()),
+    let deadline = Instant::now() + RELEASE_LIMIT;
+    let mut backoff = Backoff::reconnect();
+    let failure = loop {
+        let error = match tokio::time::timeout_at(deadline, controller.delete_lease(name)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) if is_over(&error) => return,
+            Ok(Err(error)) => error,
+            Err(_) => break format!("no answer within {} s", RELEASE_LIMIT.as_secs()),
+        };
+        let pause = backoff.pause();
+        if !error.is_transient() || Instant::now() + pause >= deadline {
+            break error.to_string();
+        }
+        tracing::debug!(%error, lease = name, "the lease is not given back yet; trying again");
+        tokio::time::sleep(pause).await;
     };
     output::warn(&format!(
         "lease {name} could not be given back ({failure}); end it with `jmp delete lease {name}`, or use it \
