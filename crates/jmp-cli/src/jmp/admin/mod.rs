@@ -10,7 +10,7 @@ mod service;
 pub mod target;
 
 use self::target::AdminArgs;
-use crate::error::CliError;
+use crate::error::{CliError, LOGIN_HINT};
 use crate::exit;
 use crate::jmp::Globals;
 use crate::jmp::signals::unless_cancelled;
@@ -25,6 +25,10 @@ Examples:
   jmp admin apply -f policies.yaml
   jmp admin rotate client hello --save
   jmp admin audit --actor client:default:hello";
+
+/// What to do when a controller does not take somebody for its administrator.
+const ADMIN_HINT: &str = "`jmp info` shows which administrator's file is used; another administrator makes a new one with \
+     `jmp admin rotate administrator NAME --out FILE`, and the controller's data directory has the first, admin.yaml";
 
 /// Administer a controller: clients, exporters, policies, routers, credentials, audit
 ///
@@ -93,6 +97,11 @@ pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
         }
     })
     .await
+    .map_err(|error| match error.hint() {
+        // What a client would do about it does not help an administrator.
+        Some(LOGIN_HINT) => error.with_hint(ADMIN_HINT),
+        _ => error,
+    })
 }
 
 /// The plural that Kubernetes uses in names of resources, without the version.
