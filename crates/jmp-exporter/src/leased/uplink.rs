@@ -103,6 +103,10 @@ impl Uplink {
                     stale = *self.busy.borrow_and_update();
                     if !stale {
                         self.controller.register(self.reports.clone()).await?;
+                        // Who registers has no status, for the controller: it is told again.
+                        if self.news.send(News::Registered).await.is_err() {
+                            return Ok(());
+                        }
                     }
                     continue;
                 }

@@ -1,5 +1,6 @@
 //! Exporters behind a controller that does what the test wants, with the real router and client.
 
+mod real;
 mod support;
 
 use std::time::Duration;
