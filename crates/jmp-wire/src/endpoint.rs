@@ -5,8 +5,10 @@
 //! trust and makes one [`Connection`] at a time to an [`Endpoint`]; reconnecting is its caller's.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +17,13 @@ use base64::Engine;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tonic::Status;
 
 use crate::connection::{Connection, KeepAlive};
+use crate::read_ahead::ReadAhead;
 use crate::tls::{self, TlsConnector, Trust};
 
 /// Port of an endpoint that names none (facts: protocol 11).
@@ -141,8 +145,21 @@ pub enum ConnectFailure {
 #[derive(Clone)]
 pub struct Connector(Arc<Inner>);
 
+/// Bytes of a connection that is no socket.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
+
+/// A connection being made some other way.
+pub type Transporting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>>;
+
+/// Opens connections to endpoints without sockets.
+type Transports = Box<dyn Fn(&Endpoint) -> Transporting + Send + Sync>;
+
 struct Inner {
     trust: ServerTrust,
+    /// Instead of TCP and TLS.
+    transports: Option<Transports>,
     /// Checked against the certificate instead of the host (`grpc.ssl_target_name_override`).
     server_name: Option<String>,
     /// Reading the trusted certificates takes milliseconds. Not for [`ServerTrust::Presented`],
@@ -330,7 +347,20 @@ impl Connector {
     pub fn with_server_name(trust: ServerTrust, server_name: Option<String>) -> Self {
         Self(Arc::new(Inner {
             trust,
+            transports: None,
             server_name,
+            tls: OnceCell::new(),
+        }))
+    }
+
+    /// Makes connections through `open`, without TCP and TLS: for simulations, where everything is in
+    /// one process and time is virtual.
+    #[must_use]
+    pub fn in_memory(open: impl Fn(&Endpoint) -> Transporting + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner {
+            trust: ServerTrust::Presented,
+            transports: Some(Box::new(open)),
+            server_name: None,
             tls: OnceCell::new(),
         }))
     }
@@ -361,6 +391,12 @@ impl Connector {
         metadata: HeaderMap,
         keep_alive: KeepAlive,
     ) -> Result<Connection, ConnectFailure> {
+        if let Some(open) = &self.0.transports {
+            let io = open(endpoint).await.map_err(ConnectFailure::Tcp)?;
+            return Connection::handshake(io, &endpoint.to_string(), metadata, Some(keep_alive))
+                .await
+                .map_err(ConnectFailure::Http);
+        }
         let name = self.0.server_name.as_deref().unwrap_or(&endpoint.host);
         let name = tls::server_name(name).map_err(ConnectFailure::Trust)?;
         let client = match self.0.trust {
@@ -372,7 +408,7 @@ impl Connector {
             }
             _ => self.0.tls.get_or_try_init(|| self.client()).await?.clone(),
         };
-        let io = tcp(endpoint).await?;
+        let io = ReadAhead::new(tcp(endpoint).await?);
         let io = client.connect(name, io).await.map_err(explained)?;
         Connection::handshake(io, &endpoint.to_string(), metadata, Some(keep_alive))
             .await
