@@ -190,22 +190,23 @@ fn a_misspelt_option_is_not_taken_for_the_command() {
 }
 
 #[test]
-fn what_needs_a_controller_says_so() {
+fn without_a_client_it_is_said_how_to_get_one() {
     let user = User::with_example();
     for arguments in [
         &["shell", "--client", "hello"][..],
         &["shell", "-l", "board=foo", "--", "true"],
         &["shell", "--lease", "x", "--duration", "1h30m"],
         &["get", "leases", "-o", "json"],
-        &["create", "lease", "--selector", "a=b"],
-        &["admin", "install", "--help"],
-        &["login", "--insecure-tls-config"],
-        &["auth", "status"],
+        &["create", "lease", "--selector", "a=b", "--duration", "1h"],
     ] {
-        user.jmp(arguments).fails(1, &["needs a controller"]);
+        user.jmp(arguments).fails(1, &["client configuration"]);
     }
     user.jmp(&["shell", "--duration", "soon"])
         .fails(2, &["soon"]);
+    user.jmp(&["admin", "install", "--help"])
+        .fails(1, &["jmp controller run"]);
+    user.jmp(&["mcp", "serve"])
+        .fails(1, &["not in this version"]);
 }
 
 #[test]

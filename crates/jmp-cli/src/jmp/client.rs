@@ -64,7 +64,7 @@ pub fn controller(client: &EffectiveClient) -> Result<Controller, CliError> {
     let missing = |what: &str, variable: &str| {
         let whose = match &client.file {
             Some(file) => format!("the client configuration {} has", file.path.display()),
-            None => "there is".to_owned(),
+            None => "there is no client configuration, and".to_owned(),
         };
         CliError::new(format!("{whose} no {what}")).with_hint(format!(
             "choose a client with --client ALIAS or `jmp config client use ALIAS`, make one with \

@@ -107,8 +107,8 @@ enum Command {
     #[command(hide = true, alias = "e")]
     Exporter(shell::OldArgs),
     /// Commands of a later version
-    #[command(hide = true, aliases = later::WORDS)]
-    Later(later::Args),
+    #[command(hide = true)]
+    Mcp(later::Args),
 }
 
 /// Starts a command; the result is the exit code.
@@ -135,7 +135,7 @@ fn dispatch(command: Command, globals: &Globals) -> Result<u8, CliError> {
         Command::Exporter(arguments) => wait(shell::run_old(arguments, globals)),
         Command::Controller(arguments) => wait(controller::run(arguments, globals)),
         Command::Router(arguments) => wait(router::run(arguments, globals)),
-        Command::Later(arguments) => later::run(&arguments),
+        Command::Mcp(_) => later::mcp(),
     }
 }
 

@@ -13,6 +13,7 @@ use self::target::AdminArgs;
 use crate::error::{CliError, LOGIN_HINT};
 use crate::exit;
 use crate::jmp::Globals;
+use crate::jmp::later;
 use crate::jmp::signals::unless_cancelled;
 use crate::jmp::version;
 use crate::output::{self, Format};
@@ -64,6 +65,9 @@ enum Command {
     Audit(audit::Args),
     Backup(audit::BackupArgs),
     Status(audit::StatusArgs),
+    /// Of Jumpstarter 0.6
+    #[command(hide = true)]
+    Install(later::Args),
     /// Show the version
     #[command(visible_aliases = ["ver", "v"], after_help = "Examples:\n  jmp admin version -o json")]
     Version,
@@ -77,6 +81,9 @@ enum Command {
 pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
     if matches!(arguments.command, Command::Version) {
         return version::run(globals);
+    }
+    if matches!(arguments.command, Command::Install(_)) {
+        return Err(later::cluster("jmp admin install"));
     }
     unless_cancelled(async {
         let target = arguments.admin.connect(globals).await?;
@@ -93,7 +100,7 @@ pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
             Command::Audit(arguments) => audit::run(arguments, &target, globals).await,
             Command::Backup(arguments) => audit::backup(arguments, &target, globals).await,
             Command::Status(_) => audit::status(&target, globals).await,
-            Command::Version => Ok(exit::OK),
+            Command::Version | Command::Install(_) => Ok(exit::OK),
         }
     })
     .await
