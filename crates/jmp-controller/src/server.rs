@@ -18,7 +18,7 @@ use jmp_proto::jmp::v1::lease_service_server::LeaseServiceServer;
 use jmp_proto::jmp::v1::router_control_service_server::RouterControlServiceServer;
 use jmp_proto::jumpstarter::client::v1::client_service_server::ClientServiceServer;
 use jmp_proto::v1::controller_service_server::ControllerServiceServer;
-use jmp_wire::connection::{RpcBody, serve, unimplemented};
+use jmp_wire::connection::{CONTROL, RpcBody, serve_within, unimplemented};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,6 +31,7 @@ use crate::context::{Context, Peer};
 use crate::controller_service::Controllers;
 use crate::health::HealthService;
 use crate::lease_service::LeaseApi;
+use crate::limits::peer_network;
 use crate::probe::Probe;
 use crate::router_control::RouterControl;
 
@@ -104,7 +105,7 @@ impl Server {
     }
 
     fn admit(&self, address: SocketAddr) -> Option<Admitted> {
-        let address = address.ip();
+        let address = peer_network(address.ip());
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             tracing::warn!(peer = %address, "too many connections; this one is refused");
             return None;
@@ -151,6 +152,8 @@ impl Server {
         let context = &self.context;
         let close = context.cut.child_token();
         let (io, probe) = Probe::wrap(io, close.clone());
+        let limit = context.settings.limits.handshake;
+        let silent = is_silent(probe.clone(), limit);
         let dispatch = Dispatch {
             context: Arc::clone(context),
             peer: Peer { address, probe },
@@ -158,7 +161,7 @@ impl Server {
         context.metrics.connection_opened();
         let stop = context.stopping.clone().cancelled_owned();
         let keep_alive = Some(context.settings.limits.keep_alive);
-        let served = serve(io, dispatch, &context.tasks, keep_alive, stop);
+        let served = serve_within(CONTROL, io, dispatch, &context.tasks, keep_alive, stop);
         tokio::select! {
             result = served => {
                 if let Err(error) = result {
@@ -166,8 +169,16 @@ impl Server {
                 }
             }
             () = close.cancelled() => {}
+            () = silent => tracing::debug!(peer = ?address, "no HTTP/2 was spoken in time"),
         }
         context.metrics.connection_closed();
+    }
+}
+
+/// Ends if the peer does not begin to speak HTTP/2 within `limit`. Liveness probes begin only then.
+async fn is_silent(probe: Probe, limit: Duration) {
+    if tokio::time::timeout(limit, probe.begun()).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }
 

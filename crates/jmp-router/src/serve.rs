@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jmp_wire::authority::AuthorityFilter;
+use jmp_wire::read_ahead::ReadAhead;
 use jmp_wire::tls::TlsAcceptor;
 use rustls::ServerConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -158,6 +159,7 @@ async fn secure(io: Io, encryption: Encryption) -> io::Result<Io> {
     let Some(config) = config else {
         return Err(io::Error::other("no certificate"));
     };
+    let io = ReadAhead::new(io);
     Ok(Box::new(TlsAcceptor::from(config).accept(io).await?))
 }
 

@@ -1,6 +1,12 @@
 //! Pauses between attempts: longer each time, never the same for two programs.
 
+use std::cell::Cell;
 use std::time::Duration;
+
+thread_local! {
+    /// Where a repeatable sequence of chances is.
+    static REPEATABLE: Cell<Option<u64>> = const { Cell::new(None) };
+}
 
 /// Doubling pauses up to a cap. Starts again from the first one after [`Backoff::reset`].
 #[derive(Debug, Clone)]
@@ -46,9 +52,27 @@ impl Backoff {
 /// not come back at once.
 #[must_use]
 pub fn jittered(pause: Duration) -> Duration {
-    // Any source of chance will do; this one is there.
-    let chance = uuid::Uuid::new_v4().as_u128() as u32;
+    let chance = chance();
     pause / 2 + (pause / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
+}
+
+/// From now on the pauses of this thread are the same for the same seed: for simulations, which have to
+/// be repeated.
+pub fn repeatable(seed: u64) {
+    REPEATABLE.set(Some(seed));
+}
+
+fn chance() -> u32 {
+    let Some(seed) = REPEATABLE.get() else {
+        // Any source of chance will do; this one is there.
+        return uuid::Uuid::new_v4().as_u128() as u32;
+    };
+    // The constants of Knuth's MMIX.
+    let next = seed
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    REPEATABLE.set(Some(next));
+    (next >> 32) as u32
 }
 
 #[cfg(test)]

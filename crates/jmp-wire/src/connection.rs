@@ -24,10 +24,27 @@ use crate::authority::AuthorityFilter;
 /// Body of requests and responses.
 pub type RpcBody = tonic::body::Body;
 
-/// Flow control window of one stream: 4 MiB keep a 1 Gbit/s link with 30 ms round trip busy.
-const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
-/// Flow control window of a connection.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// How much a peer may send before we have taken it: what one connection can make us hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// Of one stream, bytes.
+    pub stream: u32,
+    /// Of all streams of a connection together, bytes.
+    pub connection: u32,
+}
+
+/// For devices: 16 MiB keep 100 MB/s going at 100 ms round trip. A stream that nobody reads must
+/// not hold up the others, so a connection has four times that. This is also the most that one
+/// tunnel can make its client or its exporter hold for it.
+pub const BULK: Windows = Windows {
+    stream: 16 * 1024 * 1024,
+    connection: 64 * 1024 * 1024,
+};
+/// For servers that have thousands of connections and get small messages only.
+pub const CONTROL: Windows = Windows {
+    stream: 1024 * 1024,
+    connection: 4 * 1024 * 1024,
+};
 /// Largest HTTP/2 frame that is accepted. The 16 KiB of the standard cost a system call each.
 const FRAME_SIZE: u32 = 256 * 1024;
 /// Bytes that may wait in a connection for its socket.
@@ -133,8 +150,8 @@ impl Connection {
         let mut builder = hyper::client::conn::http2::Builder::new(executor);
         builder
             .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(BULK.stream)
+            .initial_connection_window_size(BULK.connection)
             .max_frame_size(FRAME_SIZE)
             .max_send_buf_size(SEND_BUFFER);
         if let Some(keep_alive) = keep_alive {
@@ -253,7 +270,7 @@ where
 
 /// Serves one accepted connection until the peer leaves or `stop` resolves; then running calls
 /// may still finish. Bytes pass the `:authority` filter first, so that C-core peers are
-/// understood on every inbound path (design: crates, finding 1).
+/// understood on every inbound path (design: crates, finding 1). The windows are [`BULK`].
 ///
 /// # Errors
 ///
@@ -272,11 +289,34 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     F: Future<Output = ()>,
 {
+    serve_within(BULK, io, service, tasks, keep_alive, stop).await
+}
+
+/// As [`serve`], with other windows.
+///
+/// # Errors
+///
+/// As [`serve`].
+pub async fn serve_within<IO, S, F>(
+    windows: Windows,
+    io: IO,
+    service: S,
+    tasks: &TaskTracker,
+    keep_alive: Option<KeepAlive>,
+    stop: F,
+) -> Result<(), hyper::Error>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: hyper::service::Service<Request<Incoming>, Response = Response<RpcBody>> + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    F: Future<Output = ()>,
+{
     let mut builder = hyper::server::conn::http2::Builder::new(Tracked(tasks.clone()));
     builder
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
         .max_frame_size(FRAME_SIZE)
         .max_send_buf_size(SEND_BUFFER)
         // Bounds what one peer can make us hold.

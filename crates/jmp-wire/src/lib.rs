@@ -11,6 +11,7 @@ pub mod connection;
 pub mod endpoint;
 pub mod frame;
 mod held;
+pub mod read_ahead;
 pub mod resource;
 pub mod rpc;
 pub mod stream;

@@ -26,6 +26,7 @@ enum Command {
 ///
 /// Those of the command.
 pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
+    super::controller::raise_file_limit();
     match arguments.command {
         Command::Run(arguments) => run::run(*arguments, globals).await,
     }
