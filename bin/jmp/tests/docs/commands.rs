@@ -37,7 +37,8 @@ fn programs(line: &str) -> Vec<Vec<String>> {
     let mut programs = vec![Vec::new()];
     for word in words(line) {
         match word.as_str() {
-            "#" => break,
+            // What comes after it is no part of the command.
+            "#" | ">" | ">>" => break,
             "&&" | "||" | "|" | "&" | ";" => programs.push(Vec::new()),
             _ => programs.last_mut().expect("at least one").push(word),
         }

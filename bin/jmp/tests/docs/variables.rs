@@ -43,10 +43,11 @@ fn collect(folder: &Path, known: &mut BTreeSet<String>) {
     }
 }
 
-/// Names in string literals; those of tests are for contributors.
+/// Names in string literals; those of tests and simulations are for contributors.
 fn is_variable(text: &str) -> bool {
     let ours = text.starts_with("JMP_") || text.starts_with("JUMPSTARTER_");
     ours && !text.starts_with("JMP_TEST_")
+        && !text.starts_with("JMP_SIM_")
         && text
             .bytes()
             .all(|byte| byte == b'_' || byte.is_ascii_uppercase())

@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ impl LocalRouter {
         listen: &str,
         endpoint: Option<String>,
         host: Option<String>,
+        certificate: Option<(&Path, &Path)>,
     ) -> Result<Self, CliError> {
         let mut arguments = vec![
             "router".to_owned(),
@@ -69,6 +71,11 @@ impl LocalRouter {
         }
         if let Some(host) = host {
             arguments.extend(["--public-host".to_owned(), host]);
+        }
+        if let Some((chain, key)) = certificate {
+            for (option, path) in [("--tls-cert", chain), ("--tls-key", key)] {
+                arguments.extend([option.to_owned(), path.display().to_string()]);
+            }
         }
         open_lock(data)?;
         let stop = CancellationToken::new();

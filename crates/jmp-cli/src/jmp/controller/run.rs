@@ -81,7 +81,7 @@ pub struct Args {
     #[arg(long)]
     no_router: bool,
 
-    /// Certificate chain, instead of one of the controller's own authority
+    /// Certificate chain, instead of one of the controller's own authority; for its router, too
     #[arg(long, value_name = "PEM", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
@@ -176,6 +176,10 @@ pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
             &arguments.router_listen,
             endpoint,
             host,
+            arguments
+                .tls_cert
+                .as_deref()
+                .zip(arguments.tls_key.as_deref()),
         )?)
     };
     announce(globals.output, facts, &endpoint, &sentences)?;
@@ -395,7 +399,7 @@ pub(super) fn join(host: &str, port: u16) -> String {
 }
 
 /// The host of `host:port`, without brackets.
-pub(super) fn host_of(endpoint: &str) -> String {
+pub(in crate::jmp) fn host_of(endpoint: &str) -> String {
     let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
     host.trim_start_matches('[')
         .trim_end_matches(']')

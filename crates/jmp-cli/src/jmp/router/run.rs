@@ -11,22 +11,27 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jmp_auth::Secret;
-use jmp_auth::pki::host_name;
+use jmp_auth::pki::{Protocols, Refreshed, ServerCertificate, host_name};
 use jmp_config::{AccessConfig, AccessKind};
 use jmp_router::{ControlOptions, Keys, Listener, Router, RouterOptions, Tls, TlsDial};
+use jmp_types::Timestamp;
 use jmp_wire::tls::Trust;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Map;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::error::CliError;
 use crate::jmp::Globals;
 use crate::jmp::controller::announce::{announce, bind};
+use crate::jmp::controller::run::host_of;
 use crate::jmp::globals::{LogLevel, log_from};
 use crate::jmp::run::notify::notify;
 use crate::jmp::run::signals::Signals;
 
+/// Time between two looks at files with a certificate.
+const RENEWAL: Duration = Duration::from_secs(3600);
 /// Time between two reports of the load to the controller.
 const REPORT: Duration = Duration::from_secs(5);
 
@@ -72,6 +77,14 @@ pub struct Args {
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
 
+    /// Certificate chain, instead of one of the controller's authority
+    #[arg(long, value_name = "PEM", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of that certificate
+    #[arg(long, value_name = "PEM", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
     /// Where metrics and health are, over plain HTTP, or `none`
     #[arg(long, value_name = "[HOST:]PORT", default_value = "127.0.0.1:8081")]
     metrics_listen: String,
@@ -114,11 +127,17 @@ pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
                 false => format!("{host}:{}", address.port()),
             }
         });
-    let mut options = RouterOptions::new(
-        Listener::tcp(listener)?,
-        Tls::FromController,
-        Keys::FromController,
-    );
+    let certificate = certificate(&arguments, &endpoint)?;
+    let tls = match &certificate {
+        Some(certificate) => {
+            let config = certificate.server_config(Protocols::Grpc);
+            Tls::Config(config.map_err(|error| CliError::new(error.to_string()))?)
+        }
+        None => Tls::FromController,
+    };
+    let _renewal =
+        certificate.map(|certificate| AbortOnDropHandle::new(tokio::spawn(renew(certificate))));
+    let mut options = RouterOptions::new(Listener::tcp(listener)?, tls, Keys::FromController);
     options.control = Some(control(&arguments, &join, &endpoint)?);
     options.metrics = bind("--metrics-listen", &arguments.metrics_listen, "127.0.0.1").await?;
     let stop = CancellationToken::new();
@@ -159,6 +178,30 @@ pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
     Ok(crate::exit::OK)
 }
 
+/// The certificate of the options, if there is one: for the host by which the router is reached.
+fn certificate(arguments: &Args, endpoint: &str) -> Result<Option<ServerCertificate>, CliError> {
+    let (Some(chain), Some(key)) = (&arguments.tls_cert, &arguments.tls_key) else {
+        return Ok(None);
+    };
+    let host = host_of(endpoint);
+    let certificate = ServerCertificate::from_files(chain, key, &host, Timestamp::now());
+    certificate
+        .map(Some)
+        .map_err(|error| CliError::new(error.to_string()))
+}
+
+/// Takes up files that were exchanged.
+async fn renew(certificate: ServerCertificate) {
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        match certificate.refresh(Timestamp::now()) {
+            Ok(Refreshed::Unchanged) => {}
+            Ok(_) => tracing::info!("the certificate was exchanged"),
+            Err(error) => tracing::error!(%error, "the new certificate cannot be used"),
+        }
+    }
+}
+
 fn control(
     arguments: &Args,
     join: &AccessConfig,
@@ -176,7 +219,7 @@ fn control(
                 .decode(ca)
                 .map_err(|error| unusable(error.to_string()))?,
         ),
-        None => Trust::System,
+        None => jmp_client::trust_from_environment()?,
     };
     let connector = jmp_wire::tls::client(&trust).map_err(|error| unusable(error.to_string()))?;
     let name = arguments.name.clone().unwrap_or_else(|| join.name.clone());
