@@ -37,6 +37,9 @@ pub enum Error {
     /// The controller named a router that makes no sense.
     #[error("the controller named a router that cannot be used: {0}")]
     Router(String),
+    /// A tunnel lost its router.
+    #[error("{0}")]
+    TunnelLost(String),
     /// The lease is over, or will never be ready.
     #[error("lease {name} cannot be used, {reason}: {message}")]
     LeaseOver {
@@ -129,17 +132,18 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::ControllerUnreachable(_) => true,
-            Self::Refused { status, .. } => matches!(
-                status.code(),
+            Self::Refused { status, .. } => match status.code() {
                 Code::Unavailable
-                    | Code::DeadlineExceeded
-                    | Code::Aborted
-                    | Code::ResourceExhausted
-                    | Code::Cancelled
-                    | Code::Internal
-                    // A stream whose connection breaks ends with this one.
-                    | Code::Unknown
-            ),
+                | Code::DeadlineExceeded
+                | Code::Aborted
+                | Code::ResourceExhausted
+                | Code::Cancelled
+                | Code::Internal => true,
+                // Controllers answer this to much that no repetition mends, such as unknown names. A
+                // stream whose connection broke ends with it, too, and has a cause in this process.
+                Code::Unknown => std::error::Error::source(status.as_ref()).is_some(),
+                _ => false,
+            },
             _ => false,
         }
     }

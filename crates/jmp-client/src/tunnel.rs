@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use http::HeaderMap;
 use jmp_wire::endpoint::{CONTROLLER_KEEP_ALIVE, Endpoint, bearer};
 use jmp_wire::rpc;
-use jmp_wire::stream::{self, ByteStream};
+use jmp_wire::stream::{self, ByteReader, ByteStream};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -88,9 +89,41 @@ impl LeaseDial {
         let opened = rpc::open_stream(&connection, HeaderMap::new())
             .await
             .map_err(|status| Error::refused("opening a tunnel through the router", status))?;
+        let stream = ByteStream {
+            reader: told(opened.stream.reader, address),
+            writer: opened.stream.writer,
+        };
         // The tunnel is the only user of its connection, which ends with it.
-        Ok(opened.stream.guarded(connection))
+        Ok(stream.guarded(connection))
     }
+}
+
+/// The router was lost, and with it what went through this tunnel; nothing else was.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the tunnel ended because router {router} was lost ({reason}); the lease goes on, and what is started now gets a new tunnel"
+)]
+struct RouterLost {
+    router: String,
+    reason: String,
+}
+
+/// Has the end of a tunnel say what ended: not the exporter, as far as is known, but the way to it.
+fn told(reader: ByteReader, router: String) -> ByteReader {
+    let explained = move |error: io::Error| {
+        let kind = error.kind();
+        if error.get_ref().is_some_and(|inner| inner.is::<Status>()) {
+            let status = rpc::status_of(error);
+            let text = format!("router {router} ended the tunnel: {}", status.message());
+            return io::Error::new(kind, text);
+        }
+        let lost = RouterLost {
+            router: router.clone(),
+            reason: error.to_string(),
+        };
+        io::Error::new(kind, lost)
+    };
+    Box::pin(reader.map(move |item| item.map_err(&explained)))
 }
 
 /// Whether the same may work a moment later.
@@ -123,10 +156,9 @@ impl Dial for LeaseDial {
 }
 
 fn into_io(error: Error) -> io::Error {
-    let text = error.to_string();
     match error {
-        Error::Refused { status, .. } => rpc::error_of(Status::new(status.code(), text)),
-        _ => io::Error::new(io::ErrorKind::NotConnected, text),
+        Error::Refused { status, .. } => rpc::error_of(*status),
+        _ => io::Error::new(io::ErrorKind::NotConnected, error.to_string()),
     }
 }
 
@@ -143,7 +175,7 @@ pub struct LeaseSocket {
 
 impl LeaseSocket {
     /// Listens on `path`, in a directory that only the user can enter. `failed` hears why a connection
-    /// got no tunnel.
+    /// got no tunnel, or lost it with its router.
     ///
     /// # Errors
     ///
@@ -225,6 +257,13 @@ async fn carry(connection: UnixStream, dial: LeaseDial) -> Result<()> {
     let tunnel = dial.open().await?;
     match stream::bridge(ByteStream::from_io(connection), tunnel).await {
         Ok((sent, received)) => tracing::debug!(sent, received, "tunnel ended"),
+        Err(error)
+            if error
+                .get_ref()
+                .is_some_and(|inner| inner.is::<RouterLost>()) =>
+        {
+            return Err(Error::TunnelLost(error.to_string()));
+        }
         Err(error) => tracing::debug!(%error, "tunnel broke"),
     }
     Ok(())

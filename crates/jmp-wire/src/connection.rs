@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -72,6 +72,8 @@ pub struct Connection {
     authority: http::uri::Authority,
     metadata: Arc<HeaderMap>,
     task: Arc<ConnectionTask>,
+    /// Why it ended, for all calls after that.
+    ended: Arc<OnceLock<String>>,
 }
 
 /// Ends the connection's tasks with its last handle.
@@ -164,13 +166,19 @@ impl Connection {
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| Status::unavailable(format!("HTTP/2 handshake failed: {error}")))?;
+        let ended = Arc::new(OnceLock::new());
+        let reason = Arc::clone(&ended);
         let task = tokio::spawn(async move {
-            if let Err(error) = driver.await {
-                tracing::debug!(%error, "connection ended");
-            }
+            let text = match driver.await {
+                Ok(()) => "the other side closed it".to_owned(),
+                Err(error) => described(&error),
+            };
+            tracing::debug!(reason = text, "connection ended");
+            let _ = reason.set(text);
         });
         Ok(Self {
             sender,
+            ended,
             authority,
             metadata: Arc::new(metadata),
             task: Arc::new(ConnectionTask {
@@ -212,41 +220,59 @@ impl Connection {
             .build();
         *request.uri_mut() =
             uri.map_err(|error| Status::internal(format!("request address: {error}")))?;
-        self.send(request).await.map_err(lost)
+        self.send(request).await
     }
 
     fn send(
         &self,
         mut request: Request<RpcBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, hyper::Error>> + Send + 'static {
+    ) -> impl Future<Output = Result<Response<Incoming>, Status>> + Send + 'static {
         for (name, value) in self.metadata.iter() {
             request.headers_mut().insert(name.clone(), value.clone());
         }
         let mut sender = self.sender.clone();
+        let ended = Arc::clone(&self.ended);
         async move {
-            sender.ready().await?;
-            sender.send_request(request).await
+            let answered = async {
+                sender.ready().await?;
+                sender.send_request(request).await
+            };
+            answered.await.map_err(|error| {
+                let text = ended.get().cloned().unwrap_or_else(|| described(&error));
+                Status::unavailable(format!("the connection was lost: {text}"))
+            })
         }
     }
 }
 
-fn lost(error: hyper::Error) -> Status {
+/// An error with its causes: the first alone says that something failed, the last one what.
+pub(crate) fn described(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
+    let mut source = error.source();
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        let cause_text = cause.to_string();
+        // rustls adds a page for programmers to a connection that just ended.
+        let cause_text = cause_text
+            .split(": https://docs.rs/")
+            .next()
+            .unwrap_or_default();
+        // Some repeat the text of what they wrap.
+        if !text.contains(cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
         source = cause.source();
     }
-    Status::unavailable(format!("the connection was lost: {text}"))
+    text
 }
 
 impl tower_service::Service<Request<RpcBody>> for Connection {
     type Response = Response<Incoming>;
-    type Error = hyper::Error;
+    type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.sender.poll_ready(context)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // The call waits, and tells more when the connection is gone than a generated client would.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<RpcBody>) -> Self::Future {

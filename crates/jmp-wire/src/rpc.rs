@@ -17,7 +17,7 @@ use http_body::{Body, Frame as BodyFrame};
 use hyper::body::Incoming;
 use tonic::{Code, Status};
 
-use crate::connection::{Connection, RpcBody};
+use crate::connection::{Connection, RpcBody, described};
 use crate::frame::{self, FrameDecoder, FrameType};
 use crate::held::{Keeper, hold};
 use crate::stream::{ByteReader, ByteStream, channel};
@@ -150,7 +150,7 @@ struct FrameReader<B> {
 impl<B> FrameReader<B>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
+    B::Error: std::error::Error + 'static,
 {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         loop {
@@ -184,7 +184,7 @@ where
                 Some(Err(error)) => {
                     return Poll::Ready(Some(Err(io::Error::new(
                         io::ErrorKind::ConnectionReset,
-                        format!("the stream was cut: {error}"),
+                        format!("the stream was cut: {}", described(&error)),
                     ))));
                 }
                 Some(Ok(frame)) => match frame.into_data() {
@@ -206,7 +206,7 @@ where
 impl<B> Stream for FrameReader<B>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
+    B::Error: std::error::Error + 'static,
 {
     type Item = io::Result<Bytes>;
 
@@ -230,7 +230,7 @@ where
 pub fn read_frames<B>(body: B) -> ByteReader
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
-    B::Error: std::fmt::Display,
+    B::Error: std::error::Error + 'static,
 {
     Box::pin(FrameReader {
         body: Some(body),

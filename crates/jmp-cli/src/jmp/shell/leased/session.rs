@@ -159,13 +159,16 @@ fn bind(directory: &RuntimeDirectory, dial: &LeaseDial) -> Result<LeaseSocket, C
     let (failures, mut heard) = mpsc::channel::<String>(1);
     let socket = LeaseSocket::bind(&path, dial.clone(), move |error| {
         // A second failure while the first is being told says the same.
-        let _ = failures.try_send(error.to_string());
+        let _ = failures.try_send(match error {
+            jmp_client::Error::TunnelLost(text) => text.clone(),
+            other => format!("no way to the exporter: {other}"),
+        });
     })
     .map_err(|error| CliError::new(format!("cannot listen on {}: {error}", path.display())))?;
     // Ends with the socket, which holds the sender.
     tokio::spawn(async move {
         while let Some(failure) = heard.recv().await {
-            output::warn(&format!("no way to the exporter: {failure}"));
+            output::warn(&failure);
         }
     });
     Ok(socket)
