@@ -91,6 +91,15 @@ impl Peer {
             .map_or_else(|| "-".to_owned(), |address| address.to_string())
     }
 
+    /// The network of the address as text, for limits: one IPv6 host has many addresses.
+    #[must_use]
+    pub fn network(&self) -> String {
+        self.address.map_or_else(
+            || "-".to_owned(),
+            |address| crate::limits::peer_network(address).to_string(),
+        )
+    }
+
     /// The peer of a request.
     ///
     /// # Errors

@@ -19,6 +19,16 @@ const CHANGES: Rate = Rate {
     per_second: 100.0,
     burst: 500.0,
 };
+/// Dials of one identity: each connection of a program through a lease is one.
+const DIALS: Rate = Rate {
+    per_second: 100.0,
+    burst: 2000.0,
+};
+/// Reports of one exporter.
+const REPORTS: Rate = Rate {
+    per_second: 100.0,
+    burst: 500.0,
+};
 /// Rows about refused calls of one address.
 const REFUSALS: Rate = Rate {
     per_second: 2.0,
@@ -32,6 +42,10 @@ const WATCHES: usize = 64;
 pub(crate) struct Guards {
     /// Changing calls, by identity.
     pub changes: RateLimiter<String>,
+    /// Dials, by identity.
+    pub dials: RateLimiter<String>,
+    /// Reports and registrations of exporters, by identity.
+    pub reports: RateLimiter<String>,
     /// Audit rows about refused calls, by address.
     pub refusals: RateLimiter<String>,
     /// Watching calls, by identity.
@@ -135,7 +149,7 @@ impl<K: Eq + Hash> RateLimiter<K> {
     pub fn check(&self, caller: K) -> Result<(), Status> {
         self.take(caller).map_err(|wait| {
             Status::resource_exhausted(format!(
-                "too many changing calls by this identity: wait {} ms before the next one",
+                "too many calls by this identity: wait {} ms before the next one",
                 wait.as_millis().max(1)
             ))
         })
@@ -148,6 +162,8 @@ impl Default for Guards {
     fn default() -> Self {
         Self {
             changes: RateLimiter::new(CHANGES, CALLERS),
+            dials: RateLimiter::new(DIALS, CALLERS),
+            reports: RateLimiter::new(REPORTS, CALLERS),
             refusals: RateLimiter::new(REFUSALS, CALLERS),
             watches: Arc::new(Places {
                 limit: WATCHES,

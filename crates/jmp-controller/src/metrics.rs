@@ -32,8 +32,14 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     call_time: Family<MethodLabel, Histogram, fn() -> Histogram>,
     connections: Gauge,
-    series: Mutex<std::collections::HashSet<u64>>,
+    holders: Bound,
+    tags: Bound,
+    tunnels: Bound,
 }
+
+/// Keeps the series of one family from growing without end.
+#[derive(Debug, Default)]
+struct Bound(Mutex<std::collections::HashSet<u64>>);
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ResultLabel {
@@ -118,7 +124,9 @@ impl Metrics {
             calls: Family::default(),
             call_time: Family::new_with_constructor(call_histogram),
             connections: Gauge::default(),
-            series: Mutex::default(),
+            holders: Bound::default(),
+            tags: Bound::default(),
+            tunnels: Bound::default(),
         };
         metrics.register();
         // Both are there from the beginning, as with the released controller.
@@ -198,43 +206,41 @@ impl Metrics {
             return;
         };
         let seconds = end.duration_since(begin).as_secs_f64().max(0.0);
-        let namespace = &lease.metadata.namespace;
-        let client = self.bounded(&lease.spec.client_ref.name);
-        let exporter = self.bounded(&exporter.name);
+        let [namespace, client, exporter] = self.holders.admit([
+            &lease.metadata.namespace,
+            &lease.spec.client_ref.name,
+            &exporter.name,
+        ]);
         self.lease_seconds
             .get_or_create(&HolderLabels {
-                namespace: namespace.clone(),
+                namespace,
                 client,
                 exporter,
             })
             .inc_by(seconds);
         for (key, value) in &lease.spec.tags {
-            let both = self.bounded(&format!("{key}={value}"));
-            let labels = if both == OTHER {
-                TagLabels {
-                    namespace: namespace.clone(),
-                    key: OTHER.to_owned(),
-                    value: OTHER.to_owned(),
-                }
-            } else {
-                TagLabels {
-                    namespace: namespace.clone(),
-                    key: key.clone(),
-                    value: value.clone(),
-                }
-            };
-            self.tag_seconds.get_or_create(&labels).inc_by(seconds);
+            let [namespace, key, value] = self.tags.admit([&lease.metadata.namespace, key, value]);
+            self.tag_seconds
+                .get_or_create(&TagLabels {
+                    namespace,
+                    key,
+                    value,
+                })
+                .inc_by(seconds);
         }
     }
 
     pub(crate) fn forwarded(&self, ends: &crate::routers::Ends, to_exporter: u64, to_client: u64) {
+        let [namespace, client, exporter] =
+            self.tunnels
+                .admit([&ends.namespace, &ends.client, &ends.exporter]);
         for (direction, bytes) in [("to_exporter", to_exporter), ("to_client", to_client)] {
             if bytes > 0 {
                 self.tunnel_bytes
                     .get_or_create(&TunnelLabels {
-                        namespace: ends.namespace.clone(),
-                        client: self.bounded(&ends.client),
-                        exporter: self.bounded(&ends.exporter),
+                        namespace: namespace.clone(),
+                        client: client.clone(),
+                        exporter: exporter.clone(),
                         direction,
                     })
                     .inc_by(bytes);
@@ -265,6 +271,8 @@ impl Metrics {
         exporters: &[std::sync::Arc<Exporter>],
         routers: usize,
     ) -> String {
+        // Held to the end: two that ask at one time must not mix their figures.
+        let registry = lock(&self.registry);
         for (state, number) in [
             ("scheduled", counts.scheduled),
             ("waiting", counts.waiting),
@@ -274,36 +282,51 @@ impl Metrics {
                 .get_or_create(&StateLabel { state })
                 .set(gauge(number));
         }
-        self.exporters.clear();
-        for exporter in exporters {
-            let status = match exporter.status.exporter_status.as_str() {
-                "" => "Unspecified",
-                known => known,
-            };
-            let status = status.to_owned();
-            self.exporters.get_or_create(&StatusLabel { status }).inc();
+        for (status, number) in by_status(exporters) {
+            self.exporters
+                .get_or_create(&StatusLabel { status })
+                .set(gauge(number));
         }
         self.routers.set(gauge(routers));
         let mut text = String::new();
-        let registry = lock(&self.registry);
         if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &registry) {
             text.clear();
             let _ = writeln!(text, "# cannot write the figures: {error}");
         }
         text
     }
+}
 
-    /// The value, or `other` once there are too many different ones.
-    fn bounded(&self, value: &str) -> String {
+// === impl Bound ===
+
+impl Bound {
+    /// The labels, or `other` for each once there are too many different series.
+    fn admit<const N: usize>(&self, labels: [&str; N]) -> [String; N] {
         use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(value);
-        let mut series = lock(&self.series);
-        if series.contains(&hash) || series.len() < SERIES && series.insert(hash) {
-            value.to_owned()
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(labels);
+        let mut known = lock(&self.0);
+        if known.contains(&hash) || known.len() < SERIES && known.insert(hash) {
+            labels.map(str::to_owned)
         } else {
-            OTHER.to_owned()
+            labels.map(|_| OTHER.to_owned())
         }
     }
+}
+
+/// How many exporters have which status. Every status is there, so that none vanishes from a chart.
+fn by_status(exporters: &[std::sync::Arc<Exporter>]) -> std::collections::BTreeMap<String, usize> {
+    let mut counts: std::collections::BTreeMap<String, usize> = jmp_lease::ExporterStatus::ALL
+        .into_iter()
+        .map(|status| (status.stored_name().to_owned(), 0))
+        .collect();
+    for exporter in exporters {
+        let status = match exporter.status.exporter_status.as_str() {
+            "" => "Unspecified",
+            known => known,
+        };
+        *counts.entry(status.to_owned()).or_default() += 1;
+    }
+    counts
 }
 
 fn gauge(number: usize) -> i64 {
@@ -314,4 +337,40 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that gives every lease a tag of its own makes no series without end, and spoils the
+    /// figures of nobody else.
+    #[test]
+    fn tags_make_a_bounded_number_of_series() {
+        let metrics = Metrics::new();
+        let mut lease = Lease::default();
+        lease.metadata.namespace = "default".into();
+        lease.spec.client_ref.name = "me".into();
+        let begin = jmp_types::Timestamp::UNIX_EPOCH;
+        lease.status.begin_time = Some(begin);
+        lease.status.end_time = begin.checked_add(Duration::from_secs(10)).ok();
+        lease.status.exporter_ref = Some(jmp_types::resource::Reference::new("bench"));
+        for number in 0..SERIES + 500 {
+            lease.spec.tags = [("build".to_owned(), number.to_string())].into();
+            metrics.ended(&lease);
+        }
+        lease.spec.client_ref.name = "late".into();
+        metrics.ended(&lease);
+        let text = metrics.text(&Counts::default(), &[], 0);
+        let tags: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("jumpstarter_lease_held_by_tag_seconds_total{"))
+            .collect();
+        assert_eq!(tags.len(), SERIES + 1);
+        let rest = r#"{namespace="other",key="other",value="other"} 5010.0"#;
+        assert!(tags.iter().any(|line| line.ends_with(rest)));
+        let late =
+            r#"_held_seconds_total{namespace="default",client="late",exporter="bench"} 10.0"#;
+        assert!(text.contains(late), "{text}");
+    }
 }

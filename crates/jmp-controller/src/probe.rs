@@ -45,6 +45,8 @@ struct State {
     /// Number of the last ping that was acknowledged.
     acknowledged: u32,
     closed: bool,
+    /// The peer has begun to speak HTTP/2.
+    begun: bool,
     reader: Option<Waker>,
 }
 
@@ -68,6 +70,8 @@ pub struct Probed<IO> {
     outbound: Frames,
     /// Rest of our own frame that the transport has not taken.
     ours: Vec<u8>,
+    /// The preface of the peer has come: the first frame of the server is out, too.
+    begun: bool,
 }
 
 // === impl Probe ===
@@ -85,6 +89,7 @@ impl Probe {
             },
             outbound: Frames::default(),
             ours: Vec::new(),
+            begun: false,
         };
         (probed, Self { shared, close })
     }
@@ -122,6 +127,21 @@ impl Probe {
             }
         };
         tokio::time::timeout(limit, answered).await == Ok(true)
+    }
+
+    /// Waits until the peer has begun to speak HTTP/2, or is gone.
+    pub async fn begun(&self) {
+        loop {
+            let mut notified = std::pin::pin!(self.shared.answered.notified());
+            notified.as_mut().enable();
+            {
+                let state = self.shared.lock();
+                if state.begun || state.closed {
+                    return;
+                }
+            }
+            notified.await;
+        }
     }
 
     /// Ends the connection.
@@ -185,7 +205,8 @@ impl<IO: AsyncWrite + Unpin> Probed<IO> {
     /// Puts a wanted ping on the wire where a frame may begin. Ready when nothing of ours is
     /// half written.
     fn poll_ours(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.ours.is_empty() && self.outbound.at_boundary() {
+        // Before the first frame of the server nothing of ours may stand.
+        if self.begun && self.ours.is_empty() && self.outbound.at_boundary() {
             let mut state = self.shared.lock();
             if state.wanted != state.sent {
                 state.sent = state.wanted;
@@ -224,16 +245,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Probed<IO> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.shared.lock().reader = Some(context.waker().clone());
-        // Before the first frame of the server nothing of ours may stand.
-        if this.inbound.skip == 0
-            && let Poll::Ready(Err(error)) = this.poll_ours(context)
-        {
+        if let Poll::Ready(Err(error)) = this.poll_ours(context) {
             return Poll::Ready(Err(error));
         }
         let before = buffer.filled().len();
         std::task::ready!(Pin::new(&mut this.io).poll_read(context, buffer))?;
         let shared = &this.shared;
-        this.inbound.follow(&buffer.filled()[before..], |payload| {
+        let read = &buffer.filled()[before..];
+        if !this.begun && read.len() >= this.inbound.skip {
+            this.begun = true;
+            shared.lock().begun = true;
+            shared.answered.notify_waiters();
+        }
+        this.inbound.follow(read, |payload| {
             if let Some(number) = payload.strip_prefix(&MARK)
                 && let Ok(number) = number.try_into()
             {
@@ -286,9 +310,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Probed<IO> {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.ours.is_empty() {
-            std::task::ready!(this.poll_ours(context))?;
-        }
+        // A ping that was wanted in the middle of a frame goes out behind it.
+        std::task::ready!(this.poll_ours(context))?;
         Pin::new(&mut this.io).poll_flush(context)
     }
 

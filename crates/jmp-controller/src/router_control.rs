@@ -81,6 +81,10 @@ impl Drop for Leave {
     }
 }
 
+fn replaced() -> Status {
+    Status::unavailable("this stream of the router was replaced or revoked")
+}
+
 /// Whom a lease joins.
 fn ends(context: &Context, lease: &Key) -> Option<Ends> {
     let found = context.view.get::<Lease>(lease)?;
@@ -169,15 +173,18 @@ impl RouterControlService for RouterControl {
                 tokio::select! {
                     next = instructions.recv() => match next {
                         Some(next) => yield Ok(next),
-                        None => return,
+                        // Forgotten, which another stream of the router did.
+                        None => {
+                            yield Err(replaced());
+                            return;
+                        }
                     },
                     status = &mut heard => {
                         tracing::info!(%status, "router left");
                         return;
                     }
                     () = stop.cancelled() => {
-                        let status = Status::unavailable("this stream of the router was replaced or revoked");
-                        yield Err(status);
+                        yield Err(replaced());
                         return;
                     }
                     () = stopping.cancelled() => {

@@ -16,6 +16,8 @@ use crate::metrics::Metrics;
 
 /// How old the last word of a router may be before it is left out.
 const FRESH: Duration = Duration::from_secs(15);
+/// How long the last figures of a tunnel are waited for after its lease has ended.
+const LAST_WORD: Duration = Duration::from_secs(60);
 /// Tunnels that are remembered at most.
 const TUNNELS: usize = 100_000;
 /// Instructions that may wait for a router.
@@ -102,6 +104,8 @@ struct Tunnel {
     to_exporter: u64,
     to_client: u64,
     heard: Instant,
+    /// Its lease has ended.
+    over: bool,
 }
 
 /// The controller's end of a router's stream.
@@ -308,6 +312,11 @@ impl Routers {
         self.lock().remember(stream, lease.clone(), ends, false);
     }
 
+    /// A tunnel will not come to be.
+    pub(crate) fn forget(&self, stream: &str) {
+        self.lock().tunnels.remove(stream);
+    }
+
     /// Ends the tunnels of a lease that is over, and those that are still to come.
     pub(crate) fn close_lease(&self, lease: &Key, reason: &str) {
         let close = proto::CloseTunnels {
@@ -316,7 +325,12 @@ impl Routers {
             reason: reason.to_owned(),
         };
         let mut state = self.lock();
-        state.tunnels.retain(|_, tunnel| tunnel.lease != *lease);
+        let now = Instant::now();
+        state.tunnels.retain(|_, tunnel| {
+            // Their routers will tell of their last bytes.
+            tunnel.over |= tunnel.lease == *lease;
+            !tunnel.over || now.duration_since(tunnel.heard) < LAST_WORD
+        });
         state.close(close);
     }
 
@@ -360,10 +374,9 @@ impl State {
     fn remember(&mut self, stream: &str, lease: Key, ends: Ends, inherited: bool) {
         let now = Instant::now();
         if self.tunnels.len() >= TUNNELS {
-            // Those that no router spoke of for an hour never came to be.
-            let limit = Duration::from_secs(3600);
+            // Those that no router spoke of while their tokens were good never came to be.
             self.tunnels
-                .retain(|_, tunnel| now.duration_since(tunnel.heard) < limit);
+                .retain(|_, tunnel| now.duration_since(tunnel.heard) < REMEMBERED);
         }
         if self.tunnels.len() < TUNNELS {
             self.tunnels.insert(
@@ -375,6 +388,7 @@ impl State {
                     to_exporter: 0,
                     to_client: 0,
                     heard: now,
+                    over: false,
                 },
             );
         }

@@ -172,11 +172,11 @@ impl View {
             .collect()
     }
 
-    /// The live lease that holds the exporter.
+    /// The live lease that holds the exporter. Only the leases say so: stored exporters do not.
     #[must_use]
-    pub fn lease_of(&self, exporter: &Exporter) -> Option<Arc<Lease>> {
-        let name = &exporter.status.lease_ref.as_ref()?.name;
-        self.get(&Key::new(exporter.metadata.namespace.clone(), name.clone()))
+    pub fn lease_of(&self, exporter: &Key) -> Option<Arc<Lease>> {
+        let mut leases = self.list::<Lease>(Some(&exporter.namespace)).into_iter();
+        leases.find(|lease| lease.exporter().as_ref() == Some(exporter))
     }
 
     /// The changes from now on. Subscribe first, then list: a change that is in both does no harm.

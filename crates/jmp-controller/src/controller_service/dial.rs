@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jmp_auth::{IdentityKind, Subject, TunnelEnds};
 use jmp_lease::pool::DialRefusal;
 use jmp_proto::v1;
-use jmp_types::resource::{Exporter, Key};
+use jmp_types::resource::{Client, Exporter, Key};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
@@ -31,19 +31,42 @@ impl Controllers {
         }
         let lease = Key::new(caller.key.namespace.clone(), name);
         let deadline = Instant::now() + self.context.settings.dial_wait;
+        self.context.guards.dials.check(caller.identity())?;
         let mut news = self.context.view.subscribe();
-        let exporter = self
-            .wait_for_gate(&caller, &lease, &mut news, deadline)
-            .await?;
-        let connected = self.connect(&caller, &lease, &exporter, deadline);
+        let work = async {
+            let exporter = self
+                .wait_for_gate(&caller, &lease, &mut news, deadline)
+                .await?;
+            self.watched(&caller, &lease, &exporter, &mut news, deadline)
+                .await
+        };
+        tokio::select! {
+            result = work => result,
+            () = self.context.stopping.cancelled() => {
+                Err(Status::unavailable("the controller is stopping"))
+            }
+        }
+    }
+
+    /// Connects while the lease stays what it is and its holder may use it.
+    async fn watched(
+        &self,
+        caller: &Caller,
+        lease: &Key,
+        exporter: &Key,
+        news: &mut broadcast::Receiver<Change>,
+        deadline: Instant,
+    ) -> Result<v1::DialResponse, Status> {
+        let connected = self.connect(caller, lease, exporter, deadline);
         let mut connected = std::pin::pin!(connected);
         loop {
             tokio::select! {
                 result = &mut connected => return result,
                 // The lease may end, or change hands, while its exporter is waited for.
                 change = news.recv() => {
-                    if concerns(&change, &lease, &exporter)? {
-                        match self.gate(&caller, &lease).await? {
+                    self.still_good(caller, &change)?;
+                    if concerns(&change, lease, exporter)? {
+                        match self.gate(caller, lease).await? {
                             Ok(_) | Err(DialRefusal::NotReady(_)) => {}
                             Err(refusal) => return Err(refused(&refusal)),
                         }
@@ -51,6 +74,33 @@ impl Controllers {
                 }
             }
         }
+    }
+
+    /// Whoever's token is revoked while it waits gets no tunnel.
+    fn still_good(
+        &self,
+        caller: &Caller,
+        change: &Result<Change, RecvError>,
+    ) -> Result<(), Status> {
+        let about = match change {
+            Ok(change) => matches!(&change.item, Item::Client(found) if found.key() == caller.key),
+            Err(_) => true,
+        };
+        if !about {
+            return Ok(());
+        }
+        let found = self.context.view.get::<Client>(&caller.key);
+        let is_good = found.is_some_and(|client| {
+            let credential = &client.status.credential;
+            client.metadata.uid == caller.uid
+                && credential.accepts(caller.generation, self.context.now())
+        });
+        if is_good {
+            return Ok(());
+        }
+        Err(Status::permission_denied(
+            "permission denied: the token was revoked",
+        ))
     }
 
     async fn gate(&self, caller: &Caller, lease: &Key) -> Result<Result<Key, DialRefusal>, Status> {
@@ -84,6 +134,7 @@ impl Controllers {
                 let Ok(change) = change else {
                     return Err(refused(&refusal));
                 };
+                self.still_good(caller, &change)?;
                 if concerns(&change, lease, &exporter)? {
                     break;
                 }
@@ -134,7 +185,10 @@ impl Controllers {
             .exporters
             .hand_over(lease, response, deadline)
             .await
-            .map_err(|error| not_handed_over(error, &lease.name))?;
+            .map_err(|error| {
+                context.routers.forget(&tokens.stream);
+                not_handed_over(error, &lease.name)
+            })?;
         tracing::debug!(%lease, %exporter, router = router.name, "tunnel");
         Ok(v1::DialResponse {
             router_endpoint: router.endpoint,

@@ -37,7 +37,10 @@ impl Controllers {
             .await?;
         let request = request.into_inner();
         let work = async {
-            self.refuse_second_process(&caller, ACTION).await?;
+            self.slow_down(&caller)?;
+            if !self.registers_for_each_lease(&caller.key) {
+                self.refuse_second_process(&caller, ACTION).await?;
+            }
             let event = Event::Registered {
                 exporter: caller.key.clone(),
                 labels: process_labels(request.labels)?,
@@ -78,6 +81,7 @@ impl Controllers {
         let caller = self.context.caller(&request, EXPORTER)?;
         let request = request.into_inner();
         let status = status(request.status)?;
+        self.slow_down(&caller)?;
         if request.release_lease.unwrap_or_default() {
             self.release_held(&caller).await;
         }
@@ -90,13 +94,16 @@ impl Controllers {
         Ok(v1::ReportStatusResponse {})
     }
 
+    /// UNAVAILABLE, since shipped exporters repeat a report after that only (facts: protocol 7.3).
+    fn slow_down(&self, caller: &Caller) -> Result<(), Status> {
+        let allowed = self.context.guards.reports.check(caller.identity());
+        allowed.map_err(|status| Status::unavailable(status.message()))
+    }
+
     /// Failures are only logged: the status counts all the same (facts: controller 4.1).
     async fn release_held(&self, caller: &Caller) {
         let exporter = &caller.key;
-        let Some(found) = self.context.view.get::<Exporter>(exporter) else {
-            return;
-        };
-        let Some(lease) = self.context.view.lease_of(&found) else {
+        let Some(lease) = self.context.view.lease_of(exporter) else {
             return;
         };
         let command = Command::Release {
@@ -156,6 +163,13 @@ impl Controllers {
             return Err(Status::unknown("permission denied"));
         }
         Ok(self.context.exporters.listen(&key, &caller))
+    }
+
+    /// Exporters before 0.8 register at the begin of each lease, beside their open Status stream. They
+    /// are known by never having reported a status. A second one is refused its Status stream.
+    fn registers_for_each_lease(&self, exporter: &Key) -> bool {
+        let found = self.context.view.get::<Exporter>(exporter);
+        found.is_some_and(|exporter| exporter.status.exporter_status.is_empty())
     }
 
     /// Two processes with one credential would take each other's leases. The one that is there

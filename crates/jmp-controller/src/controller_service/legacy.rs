@@ -77,10 +77,11 @@ impl Controllers {
             ..NewLease::default()
         };
         let key = Key::new(caller.key.namespace.clone(), lease.name.clone());
-        let work = self
-            .context
-            .engine
-            .command(Command::Create(Box::new(lease)));
+        let work = async {
+            self.context.guards.changes.check(caller.identity())?;
+            let command = Command::Create(Box::new(lease));
+            self.context.engine.command(command).await
+        };
         let resource = audit::resource("lease", &key);
         let made = self
             .context

@@ -1,13 +1,13 @@
 //! One batch: through the pool, onto the disk, and only then out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jmp_lease::pool::{Command, Effect, Event};
 use jmp_store::{EventRecord, StoreError, Write};
-use jmp_types::resource::{Exporter, Key, Lease};
+use jmp_types::resource::{Exporter, Key, Kind, Lease};
 use tokio::sync::oneshot;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::handle::{refusal, store_failure};
 use super::{Engine, Message, Question};
@@ -23,10 +23,22 @@ pub(super) struct Batch {
     questions: Vec<Question>,
 }
 
-enum Answer {
+/// An answer that waits until these objects are on disk.
+struct Answer {
+    objects: Vec<Object>,
+    to: Asked,
+}
+
+enum Asked {
     Lease(Box<Lease>, oneshot::Sender<Result<Arc<Lease>, Status>>),
+    /// Refused because of how things stand, some of which may not be on disk yet.
+    Refused(Status, oneshot::Sender<Result<Arc<Lease>, Status>>),
     Done(oneshot::Sender<Result<(), Status>>),
 }
+
+type Object = (Kind, Key);
+/// Why which object was not written.
+type Failures = HashMap<Object, StoreError>;
 
 // === impl Batch ===
 
@@ -38,6 +50,73 @@ impl Batch {
             ..Self::default()
         }
     }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    fn new(effects: &[Effect], to: Asked) -> Self {
+        let objects = effects.iter().filter_map(saved).collect();
+        Self { objects, to }
+    }
+
+    /// Whoever waits for what is on disk hears so, whatever became of the others of the batch.
+    fn give(self, failures: &Failures, view: &crate::view::View) {
+        let failure = self
+            .objects
+            .iter()
+            .find_map(|object| failures.get(object))
+            .map(store_failure);
+        // Nobody may be waiting any more.
+        match (self.to, failure) {
+            (Asked::Lease(lease, to), None) => {
+                let found = view.get::<Lease>(&lease.key());
+                let _ = to.send(Ok(found.unwrap_or_else(|| Arc::from(lease))));
+            }
+            (Asked::Lease(_, to), Some(status)) => {
+                let _ = to.send(Err(status));
+            }
+            (Asked::Refused(refused, to), _) => {
+                let failed = failures.values().next().map(store_failure);
+                let _ = to.send(Err(failed.unwrap_or(refused)));
+            }
+            (Asked::Done(to), failure) => {
+                let _ = to.send(failure.map_or(Ok(()), |status| Err(to_be_repeated(status))));
+            }
+        }
+    }
+}
+
+/// The object that an effect writes.
+fn saved(effect: &Effect) -> Option<Object> {
+    match effect {
+        Effect::SaveLease(lease) => Some((Kind::Lease, lease.key())),
+        Effect::SaveExporter(exporter) => Some((Kind::Exporter, exporter.key())),
+        _ => None,
+    }
+}
+
+/// Whether an effect holds though some writes failed. What Status streams say is told again anyway.
+fn holds(effect: &Effect, failures: &Failures) -> bool {
+    let object = match effect {
+        Effect::Notify { .. } => return false,
+        Effect::SaveLease(_) | Effect::SaveExporter(_) => saved(effect),
+        Effect::CloseTunnels { lease, .. }
+        | Effect::Acquired { lease, .. }
+        | Effect::Failed { lease, .. }
+        | Effect::Ended { lease, .. } => Some((Kind::Lease, lease.clone())),
+        Effect::Record(record) => Some((record.kind, record.key.clone())),
+    };
+    object.is_none_or(|object| !failures.contains_key(&object))
+}
+
+/// What happened to an exporter is reported again by it, but only after UNAVAILABLE (facts: protocol
+/// 7.3): a full disk must not cost a report.
+fn to_be_repeated(status: Status) -> Status {
+    if status.code() == Code::ResourceExhausted {
+        return Status::unavailable(status.message());
+    }
+    status
 }
 
 // === impl Engine ===
@@ -55,10 +134,7 @@ impl Engine {
         batch.effects.extend(tick);
         for message in messages {
             match message {
-                Message::Event(event, answer) => {
-                    self.take_event(*event, &mut batch);
-                    batch.answers.extend(answer.map(Answer::Done));
-                }
+                Message::Event(event, answer) => self.take_event(*event, answer, &mut batch),
                 Message::Command(command, answer) => {
                     self.take_command(*command, answer, &mut batch);
                 }
@@ -73,12 +149,22 @@ impl Engine {
         self.commit(batch).await;
     }
 
-    fn take_event(&mut self, event: Event, batch: &mut Batch) {
+    fn take_event(
+        &mut self,
+        event: Event,
+        answer: Option<oneshot::Sender<Result<(), Status>>>,
+        batch: &mut Batch,
+    ) {
         self.follow(&event);
         if let Event::Connected { exporter, .. } = &event {
             batch.opened.push(exporter.clone());
         }
-        batch.effects.extend(self.pool.step(event, self.now()));
+        let effects = self.pool.step(event, self.now());
+        if let Some(answer) = answer {
+            let answer = Answer::new(&effects, Asked::Done(answer));
+            batch.answers.push(answer);
+        }
+        batch.effects.extend(effects);
     }
 
     /// Keeps track of the open streams, which no store knows.
@@ -108,14 +194,19 @@ impl Engine {
     ) {
         match self.pool.command(command, self.now()) {
             Ok((lease, effects)) => {
+                let key = lease.key();
+                let asked = Asked::Lease(Box::new(lease), answer);
+                let mut answer = Answer::new(&effects, asked);
+                // Even if this command changed nothing: the one that did may be in this batch.
+                answer.objects.push((Kind::Lease, key));
+                batch.answers.push(answer);
                 batch.effects.extend(effects);
-                batch.answers.push(Answer::Lease(Box::new(lease), answer));
             }
             Err(refused) => {
                 let tick = self.pool.step(Event::Tick, self.now());
                 batch.effects.extend(tick);
-                // Nobody may be waiting any more; so below.
-                let _ = answer.send(Err(refusal(&refused)));
+                let asked = Asked::Refused(refusal(&refused), answer);
+                batch.answers.push(Answer::new(&[], asked));
             }
         }
     }
@@ -144,52 +235,49 @@ impl Engine {
 
     /// Writes what is to be written, then does the rest.
     pub(super) async fn commit(&mut self, batch: Batch) {
-        let failed = match self.save(&batch.effects).await {
-            Ok(()) => None,
-            Err(error) => {
-                tracing::error!(%error, "changes were not stored; reading the store again");
-                let status = store_failure(&error);
-                self.recover().await;
-                Some(status)
-            }
-        };
-        if failed.is_none() {
+        #[cfg(feature = "planted-bugs")]
+        let batch = self.answered_too_early(batch);
+        let failures = self.save(&batch.effects).await;
+        if failures.is_empty() {
             self.carry_out(batch.effects);
             for exporter in &batch.opened {
                 let notice = self.pool.notice(exporter);
                 self.parts.sessions.notify(exporter, notice);
             }
+        } else {
+            for error in failures.values() {
+                tracing::error!(%error, "a change was not stored; reading the store again");
+            }
+            let mut effects = batch.effects;
+            effects.retain(|effect| holds(effect, &failures));
+            self.carry_out(effects);
+            self.recover().await;
         }
         for answer in batch.answers {
-            match (answer, failed.clone()) {
-                (Answer::Lease(lease, answer), None) => {
-                    let lease = self
-                        .parts
-                        .view
-                        .get::<Lease>(&lease.key())
-                        .unwrap_or_else(|| Arc::from(lease));
-                    let _ = answer.send(Ok(lease));
-                }
-                (Answer::Done(answer), None) => {
-                    let _ = answer.send(Ok(()));
-                }
-                (Answer::Lease(_, answer), Some(status)) => {
-                    let _ = answer.send(Err(status));
-                }
-                (Answer::Done(answer), Some(status)) => {
-                    let _ = answer.send(Err(status));
-                }
-            }
+            answer.give(&failures, &self.parts.view);
         }
         for question in batch.questions {
             self.answer(question);
         }
     }
 
-    /// Writes the last state of every object in one go, and shows it once it is on disk.
-    async fn save(&mut self, effects: &[Effect]) -> Result<(), StoreError> {
-        let mut leases: HashMap<Key, Lease> = HashMap::new();
-        let mut exporters: HashMap<Key, Exporter> = HashMap::new();
+    /// The bug that is planted where the settings say so.
+    #[cfg(feature = "planted-bugs")]
+    fn answered_too_early(&self, mut batch: Batch) -> Batch {
+        if self.parts.settings.answer_before_save {
+            for answer in std::mem::take(&mut batch.answers) {
+                answer.give(&Failures::new(), &self.parts.view);
+            }
+        }
+        batch
+    }
+
+    /// Writes the last state of every object in one go, and shows it once it is on disk. Returns what
+    /// was not written.
+    async fn save(&mut self, effects: &[Effect]) -> Failures {
+        // In an order that can be repeated.
+        let mut leases: BTreeMap<Key, Lease> = BTreeMap::new();
+        let mut exporters: BTreeMap<Key, Exporter> = BTreeMap::new();
         for effect in effects {
             match effect {
                 Effect::SaveLease(lease) => {
@@ -202,28 +290,29 @@ impl Engine {
             }
         }
         let mut writes = Vec::new();
-        let leases = self.prepare(leases, &mut writes, true)?;
-        let exporters = self.prepare(exporters, &mut writes, false)?;
+        let mut failures = Failures::new();
+        let leases = self.prepare(leases, &mut writes, true, &mut failures);
+        let exporters = self.prepare(exporters, &mut writes, false, &mut failures);
         if writes.is_empty() {
-            return Ok(());
+            return failures;
         }
         let mut results = self.parts.store.apply(writes).await.into_iter();
-        let mut failed = None;
-        self.show(leases, &mut results, &mut failed);
-        self.show(exporters, &mut results, &mut failed);
-        failed.map_or(Ok(()), Err)
+        self.show(leases, &mut results, &mut failures);
+        self.show(exporters, &mut results, &mut failures);
+        failures
     }
 
     /// Makes the writes for those that differ from what is committed.
     fn prepare<T: Viewed + PartialEq>(
         &self,
-        objects: HashMap<Key, T>,
+        objects: BTreeMap<Key, T>,
         writes: &mut Vec<Write>,
         create: bool,
-    ) -> Result<Vec<T>, StoreError> {
+        failures: &mut Failures,
+    ) -> Vec<T> {
         let mut changed = Vec::new();
         for (key, mut object) in objects {
-            match self.parts.view.get::<T>(&key) {
+            let write = match self.parts.view.get::<T>(&key) {
                 Some(present) => {
                     let metadata = object.metadata_mut();
                     metadata
@@ -232,21 +321,29 @@ impl Engine {
                     if *present == object {
                         continue;
                     }
-                    writes.push(Write::update(&object)?);
+                    Write::update(&object)
                 }
-                None if create => writes.push(Write::create(&object)?),
+                None if create => Write::create(&object),
                 None => continue,
+            };
+            match write {
+                Ok(write) => {
+                    writes.push(write);
+                    changed.push(object);
+                }
+                Err(error) => {
+                    failures.insert((T::KIND, key), error);
+                }
             }
-            changed.push(object);
         }
-        Ok(changed)
+        changed
     }
 
     fn show<T: Viewed>(
         &self,
         objects: Vec<T>,
         results: &mut impl Iterator<Item = Result<jmp_store::Object, StoreError>>,
-        failed: &mut Option<StoreError>,
+        failures: &mut Failures,
     ) {
         for mut object in objects {
             match results.next().unwrap_or(Err(StoreError::Closed)) {
@@ -257,7 +354,9 @@ impl Engine {
                         .clone_into(&mut object.metadata_mut().resource_version);
                     self.parts.view.put(object);
                 }
-                Err(error) => *failed = Some(error),
+                Err(error) => {
+                    failures.insert((T::KIND, object.metadata().key()), error);
+                }
             }
         }
     }
@@ -265,14 +364,13 @@ impl Engine {
     /// Everything but the saves.
     fn carry_out(&mut self, effects: Vec<Effect>) {
         let mut history = Vec::new();
+        let mut over: HashMap<Key, Box<Lease>> = HashMap::new();
         for effect in effects {
             match effect {
-                Effect::SaveLease(lease) => {
-                    if lease.status.ended {
-                        self.parts.metrics.ended(&lease);
-                    }
+                Effect::SaveLease(lease) if lease.status.ended => {
+                    over.insert(lease.key(), lease);
                 }
-                Effect::SaveExporter(_) => {}
+                Effect::SaveLease(_) | Effect::SaveExporter(_) => {}
                 Effect::Notify { exporter, notice } => {
                     self.parts.sessions.notify(&exporter, notice);
                 }
@@ -302,6 +400,9 @@ impl Engine {
                     tracing::info!(lease = %lease, exporter = %exporter, ?held, "lease ended");
                 }
             }
+        }
+        for lease in over.values() {
+            self.parts.metrics.ended(lease);
         }
         if !history.is_empty() && self.history.try_send(history).is_err() {
             tracing::warn!("events of objects were not kept: the store is too slow");
@@ -346,7 +447,9 @@ impl Engine {
 
     /// Carries out what a new pool wants.
     pub(super) async fn try_effects(&mut self, effects: Vec<Effect>) -> Result<(), StoreError> {
-        self.save(&effects).await?;
+        if let Some(error) = self.save(&effects).await.into_values().next() {
+            return Err(error);
+        }
         self.carry_out(effects);
         Ok(())
     }

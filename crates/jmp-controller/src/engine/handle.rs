@@ -253,6 +253,11 @@ pub fn store_failure(error: &jmp_store::StoreError) -> Status {
     use jmp_store::StoreError as Error;
     let code = match error {
         Error::Full(_) => Code::ResourceExhausted,
+        // Only the racing second of two requests for one name gets here; see `refusal`.
+        Error::AlreadyExists {
+            kind: jmp_types::resource::Kind::Lease,
+            ..
+        } => Code::Unknown,
         Error::AlreadyExists { .. } => Code::AlreadyExists,
         Error::NotFound { .. } => Code::NotFound,
         Error::Conflict { .. } => Code::Aborted,

@@ -37,6 +37,14 @@ async fn read<T: Viewed + PartialEq>(parts: &Parts) -> Result<Vec<T>, StoreError
     let found: BTreeSet<_> = items.iter().map(|item| item.metadata().key()).collect();
     for item in &items {
         let present = parts.view.get::<T>(&item.metadata().key());
+        if let (Some(before), Some(lease)) = (present.as_deref(), item.as_lease())
+            && before
+                .as_lease()
+                .is_some_and(|before| before.spec.client_ref != lease.spec.client_ref)
+        {
+            let reason = "permission denied: the lease was transferred";
+            parts.routers.close_streams(&lease.key(), reason);
+        }
         if present.is_none_or(|present| *present != *item) {
             parts.view.put(item.clone());
         }
@@ -48,8 +56,19 @@ async fn read<T: Viewed + PartialEq>(parts: &Parts) -> Result<Vec<T>, StoreError
                 Some(_) => parts.store.get::<T>(&gone.metadata().key()).await?,
                 None => None,
             };
+            if gone.as_lease().is_some() {
+                // Nobody heard what followed from it when it was written.
+                parts
+                    .routers
+                    .close_lease(&gone.metadata().key(), "the lease has ended");
+            }
             match ended {
-                Some(ended) => parts.view.put(ended),
+                Some(ended) => {
+                    if let Some(lease) = ended.as_lease() {
+                        parts.metrics.ended(lease);
+                    }
+                    parts.view.put(ended);
+                }
                 None => parts.view.remove((*gone).clone()),
             }
         }
