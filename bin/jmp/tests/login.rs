@@ -25,7 +25,12 @@ struct Lab {
 
 impl Lab {
     fn start(user: &User) -> Self {
-        let mut process = controller(user)
+        Self::run(&mut controller(user))
+    }
+
+    /// Until it says where it is.
+    fn run(command: &mut Command) -> Self {
+        let mut process = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -464,6 +469,60 @@ fn the_policy_of_the_documentation_can_be_applied() {
         let applied = admin.jmp(&["admin", "apply", "-f", file.to_str().unwrap()]);
         assert!(applied.succeeds().contains(" created"), "{applied:?}");
     }
+}
+
+#[test]
+fn a_certificate_from_elsewhere_serves_controller_login_and_router() {
+    let user = User::new();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let chain = user.write("home/chain.pem", &made.cert.pem());
+    let key = user.write("home/key.pem", &made.signing_key.serialize_pem());
+    // The certificate is for a name, so the address has to be known beforehand.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let endpoint = format!("localhost:{}", address.port());
+    let roots = ("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", &chain);
+    let mut command = Command::new(program());
+    command
+        .env_clear()
+        .envs(user.environment())
+        .env("JMP_DATA_DIRECTORY", data(&user))
+        .env(roots.0, roots.1)
+        .args(["controller", "run", "-o", "json", "--endpoint", &endpoint])
+        .args(["--listen", &address.to_string()])
+        .args(["--login-listen", "127.0.0.1:0", "--metrics-listen", "none"])
+        .args(["--router-listen", "127.0.0.1:0"])
+        .arg("--tls-cert")
+        .arg(&chain)
+        .arg("--tls-key")
+        .arg(&key);
+    let lab = Lab::run(&mut command);
+    assert!(lab.said["caPin"].is_null(), "{}", lab.said);
+    let run = |arguments: &[&str]| {
+        let mut command = user.command();
+        command.env(roots.0, roots.1).args(arguments);
+        Ended::of(&mut command)
+    };
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let status = run(&["admin", "status"]);
+        if status.stdout.contains(", connected,") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no router: {status:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let made = run(&["admin", "create", "client", "hello", "--nointeractive"]);
+    assert_eq!(made.code, 0, "{made:?}");
+    let token = run(&["admin", "rotate", "client", "hello"]).stdout;
+    let login = lab.text("login").replace("127.0.0.1", "localhost");
+    let token = token.trim();
+    let done = run(&["login", &login, "--token", token, "--unsafe"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let refused = user.jmp(&["get", "exporters"]);
+    refused.fails(1, &["certificate", "--ca-pin"]);
+    lab.stop();
 }
 
 /// Tears pages in the middle of the file.
