@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue};
 use jmp_wire::connection::{Connection, KeepAlive, TCP_KEEP_ALIVE};
+use jmp_wire::rpc;
 use jmp_wire::tls::{self, Trust};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -219,7 +220,14 @@ impl Dialer {
             source,
         };
         let open = async {
-            let io = self.0.dial().await.map_err(unreachable)?;
+            let dialled = self.0.dial().await;
+            let io = dialled.map_err(|error| match error.get_ref() {
+                // Who refuses a tunnel is no exporter that cannot be reached.
+                Some(inner) if inner.is::<tonic::Status>() => {
+                    Error::refused("connecting to the exporter", rpc::status_of(error))
+                }
+                _ => unreachable(error),
+            })?;
             Connection::handshake(io, "localhost", self.0.metadata(), self.0.keep_alive())
                 .await
                 .map_err(|status| Error::refused("connecting", status))
