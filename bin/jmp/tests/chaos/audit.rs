@@ -84,7 +84,16 @@ pub fn audit(book: &Book, stored: &Stored, executed: &Executions, faults: &[Faul
     exclusive(stored, executed, &mut wrong);
     calls(book, stored, executed, &mut wrong);
     for broken in &book.breaks {
-        if !is_over(broken, book, stored) && !is_killed(broken, faults) {
+        if is_over(broken, book, stored) {
+            continue;
+        }
+        if broken.what.ends_with("console") && !broken.text.contains("router") {
+            wrong.push(format!(
+                "{} of lease {} on {} ended without saying where: {}",
+                broken.what, broken.lease, broken.exporter, broken.text
+            ));
+        }
+        if !is_killed(broken, faults) {
             wrong.push(format!(
                 "{} of lease {} on {} ended without a cause after {} ms: {}",
                 broken.what,

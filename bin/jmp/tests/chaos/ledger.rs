@@ -141,16 +141,7 @@ impl Ledger {
 /// What the error of a call to the controller says about its effect.
 pub fn outcome_of(error: &jmp_client::Error) -> Outcome {
     match error {
-        jmp_client::Error::Refused { code, .. } => match *code {
-            "INVALID_ARGUMENT"
-            | "NOT_FOUND"
-            | "PERMISSION_DENIED"
-            | "FAILED_PRECONDITION"
-            | "OUT_OF_RANGE"
-            | "UNAUTHENTICATED"
-            | "UNIMPLEMENTED" => Outcome::Refused,
-            _ => Outcome::Unknown,
-        },
+        jmp_client::Error::Refused { .. } if !error.is_transient() => Outcome::Refused,
         _ => Outcome::Unknown,
     }
 }

@@ -232,7 +232,11 @@ impl Worker {
 
     /// Uses a lease through as many ways as it takes.
     async fn hold(&mut self, held: Held) {
-        let mut steps = self.random.within(4..14);
+        // Some stay so long that they see the controller come and go.
+        let mut steps = match self.random.chance(25) {
+            true => self.random.within(30..60),
+            false => self.random.within(4..14),
+        };
         let mut handed_over = false;
         for _ in 0..WAYS {
             let Some(client) = self.reach(&held).await else {
