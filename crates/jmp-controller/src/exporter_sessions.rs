@@ -94,6 +94,13 @@ impl ExporterSessions {
         is_current
     }
 
+    /// The connection of a Status stream, unless another one took over.
+    pub(crate) fn probe(&self, exporter: &Key, number: u64) -> Option<Probe> {
+        let state = self.lock();
+        let session = state.status.get(exporter)?;
+        (session.number == number).then(|| session.probe.clone())
+    }
+
     /// What the exporter is to be told next.
     pub(crate) fn notify(&self, exporter: &Key, notice: Notice) {
         let outbox = {

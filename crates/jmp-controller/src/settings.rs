@@ -32,6 +32,9 @@ pub struct Settings {
     pub drain: Duration,
     /// Bounds on what peers can make the controller hold.
     pub limits: Limits,
+    /// A planted bug: callers are answered before what they changed is on disk.
+    #[cfg(feature = "planted-bugs")]
+    pub answer_before_save: bool,
 }
 
 /// Bounds on what peers can make the controller hold.
@@ -69,6 +72,8 @@ impl Default for Settings {
             takeover_wait: Duration::from_secs(5),
             drain: Duration::from_secs(10),
             limits: Limits::default(),
+            #[cfg(feature = "planted-bugs")]
+            answer_before_save: false,
         }
     }
 }

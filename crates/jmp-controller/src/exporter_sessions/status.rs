@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
 
 use futures::Stream;
 use jmp_lease::pool::{Event, Notice};
@@ -11,6 +12,10 @@ use jmp_types::resource::Key;
 use tonic::Status;
 
 use crate::context::Context;
+
+/// How long the exporter may take to have heard of the end of its lease. Keep-alive ends connections
+/// that are silent for as long.
+const HEARD: Duration = Duration::from_secs(60);
 
 /// What is to be said next.
 #[derive(Debug, Default)]
@@ -88,6 +93,36 @@ impl StatusStream {
         }
     }
 
+    /// Tells the engine that the exporter has heard. Of the end of a lease only the exporter itself can
+    /// tell that: what was written may be lost with its connection, and an exporter that misses the end
+    /// would serve the next lease with the session of the last one.
+    fn confirm(&self, notice: Notice) {
+        let is_end = !notice.leased;
+        let event = Event::NoticeDelivered {
+            exporter: self.exporter.clone(),
+            connection: self.number,
+            notice,
+        };
+        if !is_end {
+            return self.context.engine.tell(event);
+        }
+        let sessions = &self.context.exporters;
+        let Some(probe) = sessions.probe(&self.exporter, self.number) else {
+            return;
+        };
+        let context = Arc::clone(&self.context);
+        self.context.tasks.spawn(async move {
+            // The first ping may overtake the message within our own buffers, the second one cannot.
+            let heard = async { probe.answers(HEARD).await && probe.answers(HEARD).await };
+            tokio::select! {
+                heard = heard => if heard {
+                    context.engine.tell(event);
+                },
+                () = context.stopping.cancelled() => {}
+            }
+        });
+    }
+
     /// The message to send for `notice`, if any, and whether the notice is dealt with by it.
     fn message(&self, notice: &Notice) -> (Option<StatusResponse>, bool) {
         let Some(said) = &self.said else {
@@ -132,11 +167,7 @@ impl Stream for StatusStream {
         };
         let (message, done) = this.message(&notice);
         if done {
-            this.context.engine.tell(Event::NoticeDelivered {
-                exporter: this.exporter.clone(),
-                connection: this.number,
-                notice: notice.clone(),
-            });
+            this.confirm(notice.clone());
             this.said = Some(notice);
         } else {
             this.said = Some(Notice::default());
