@@ -31,7 +31,7 @@ AFTER_FAILED = common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK_FAILED
 FREE = (AVAILABLE, UNSPECIFIED)
 
 #: Deadline of one unary call.
-CALL = 10
+CALL = 30
 
 
 def channel(endpoint: str, authority: bytes | None):
@@ -104,7 +104,7 @@ class Caller:
     def exporter(self, name: str):
         return self.call("clients.GetExporter", cpb.GetExporterRequest(name=f"{self.parent}/exporters/{name}"))
 
-    def wait_lease(self, name: str, kind: str, status: str, seconds: float = 10):
+    def wait_lease(self, name: str, kind: str, status: str, seconds: float = 30):
         """Wait until the lease has this condition; returns the condition."""
 
         def there():
@@ -114,12 +114,12 @@ class Caller:
             there, seconds, lambda: f"{name} has no {kind}={status}: {self.lease(name).conditions}"
         )
 
-    def acquired(self, *arguments, seconds: float = 10, **options) -> str:
+    def acquired(self, *arguments, seconds: float = 30, **options) -> str:
         name = self.create(*arguments, **options)
         self.wait_lease(name, "Ready", "True", seconds)
         return name
 
-    def wait_exporter(self, name: str, statuses, seconds: float = 20, online: bool = True):
+    def wait_exporter(self, name: str, statuses, seconds: float = 60, online: bool = True):
         def there():
             exporter = self.exporter(name)
             return exporter if exporter.online is online and exporter.status in statuses else None
@@ -182,7 +182,7 @@ class Following:
             self.error = error
         self.ended.set()
 
-    def wait(self, count: int, seconds: float = 10):
+    def wait(self, count: int, seconds: float = 30):
         """Wait for the message of this number, counted from one."""
         laboratory.wait_until(
             lambda: len(self.messages) >= count,
@@ -192,7 +192,7 @@ class Following:
         )
         return self.messages[count - 1]
 
-    def wait_for(self, condition, seconds: float = 10):
+    def wait_for(self, condition, seconds: float = 30):
         """Wait until the newest message fulfils a condition."""
         laboratory.wait_until(
             lambda: self.messages and condition(self.messages[-1]), seconds, lambda: f"{self.messages} {self.error}"
@@ -218,10 +218,10 @@ class Device:
         self.status = self.caller.status()
         self.status.wait(1)
 
-    def leased(self, seconds: float = 10):
+    def leased(self, seconds: float = 30):
         return self.status.wait_for(lambda m: m.leased, seconds)
 
-    def free(self, seconds: float = 10):
+    def free(self, seconds: float = 30):
         return self.status.wait_for(lambda m: not m.leased, seconds)
 
     def serve(self):
@@ -283,7 +283,7 @@ def conditions(lease) -> dict:
     return {c.type: (c.status, c.reason) for c in lease.conditions}
 
 
-def connect(client: Caller, lease: str, seconds: float = 15):
+def connect(client: Caller, lease: str, seconds: float = 30):
     """Dial as the released client does: again while the exporter is not ready or does not listen yet."""
     deadline = time.monotonic() + seconds
     while True:

@@ -28,7 +28,7 @@ RELEASES = ("0.9.0", "0.8.1", "0.7.4")
 JMP = pathlib.Path(os.environ.get("JMP_INTEROP_EXPORTER", "jmp")).absolute()
 
 #: A cold Python start while everything else is being compiled or imported has taken most of a minute.
-START_SECONDS = 60
+START_SECONDS = 150
 
 
 class Program:
@@ -235,7 +235,7 @@ class Lab:
 
     def admin(self, *arguments, **options) -> str:
         """Run `jmp admin …`; returns its output."""
-        result = harness.run([self.programs[OURS].jmp, "admin", *arguments], env=self.env(), timeout=30, **options)
+        result = harness.run([self.programs[OURS].jmp, "admin", *arguments], env=self.env(), timeout=60, **options)
         assert result.returncode == 0, f"jmp admin {arguments}: {result.stdout}{result.stderr}"
         return result.stdout
 
@@ -298,7 +298,7 @@ class Lab:
         self.processes.append(process)
         return process
 
-    def jmp(self, version: str, *arguments, client: pathlib.Path, timeout: float = 60, env: dict | None = None, **options):
+    def jmp(self, version: str, *arguments, client: pathlib.Path, timeout: float = 150, env: dict | None = None, **options):
         """Run a command of that release's `jmp` as this client, to its end; options go before a `--`."""
         arguments = [str(a) for a in arguments]
         cut = arguments.index("--") if "--" in arguments else len(arguments)

@@ -30,7 +30,7 @@ from calls import (
 
 import wire
 
-pytestmark = pytest.mark.peer("grpcio 1.85, stubs 0.9.0")
+pytestmark = [pytest.mark.peer("grpcio 1.85, stubs 0.9.0"), pytest.mark.limit(120)]
 
 Code = grpc.StatusCode
 
@@ -311,7 +311,7 @@ class TestConditions:
     def test_reservation_waits_for_its_time(self, client, device):
         lease = client.create(device.selector, 60, begin_time=moment(2))
         assert not client.lease(lease).HasField("exporter")
-        client.wait_lease(lease, "Ready", "True", 8)
+        client.wait_lease(lease, "Ready", "True")
         client.delete(lease)
 
 
@@ -507,6 +507,9 @@ class TestExporters:
         for _ in range(3):
             lease = client.acquired(old.selector)
             assert client.exporter(old.name).online
+            old.leased()
+            # For each lease it registers anew, beside its open Status stream.
+            old.caller.register()
             listening = old.serve()
             client.tunnel(connect(client, lease)).call.cancel()
             listening.wait(1)
@@ -555,7 +558,6 @@ class TestDial:
         assert refusal(client.dial, lease, timeout=40)[0] is Code.UNAVAILABLE
         client.delete(lease)
 
-    @pytest.mark.limit(90)
     def test_never_ready(self, client, device):
         """The exporter says that it is free although it is leased: the controller waits, then says `not ready`."""
         lease = client.acquired(device.selector)
