@@ -3,9 +3,12 @@
 //! Whole processes, memory, the raw limits and the upstream figures are measured here. Figures of the Rust client
 //! library come from the program `jmp-bench-client` (folder `benches/`), called as `jmp-bench-client MEASURE COUNT` inside a session;
 //! it prints one number. `benches/upstream.py` takes the same arguments for the Python client.
+//! The distributed mode is played by `jmp-bench-lab` around the real controller and router ([`lab`], [`scale`]).
 
+mod lab;
 mod processes;
 mod raw;
+mod scale;
 mod table;
 
 use std::fs;
@@ -72,8 +75,13 @@ struct Side {
 /// # Errors
 /// When nothing of ours can be measured. A missed target is a verdict, not an error.
 pub fn run(options: &[String]) -> Outcome {
-    let (quick, other) = parse(options)?;
+    let Options {
+        quick,
+        program: other,
+        parts,
+    } = parse(options)?;
     let effort = if quick { QUICK } else { FULL };
+    let given = other.is_some();
     let program = match other {
         Some(path) => path,
         None => {
@@ -90,39 +98,99 @@ pub fn run(options: &[String]) -> Outcome {
     let _ = fs::remove_dir_all(&scratch);
     fs::create_dir_all(&scratch)
         .map_err(|error| format!("cannot create {}: {error}", scratch.display()))?;
-    let source = raw::Source::start()?;
-    let config = configuration(&scratch, source.port())?;
-    let ours = our_side(program, &scratch, &config)?;
-    let theirs = their_side(&scratch, &config);
-    if let Err(message) = &theirs {
-        println!("bench: no upstream figures: {message}");
-    }
-    let theirs = theirs.ok();
     let mut table = Table::default();
-    whole_processes(&mut table, &effort, &ours, theirs.as_ref());
-    library(&mut table, &effort, &ours, theirs.as_ref(), &source);
-    files(&mut table, &effort, &ours, theirs.as_ref(), &scratch);
-    footprint(&mut table, &effort, &ours, theirs.as_ref());
+    if parts != Parts::Lab {
+        local(&mut table, &effort, program.clone(), &scratch)?;
+    }
+    if parts != Parts::Local {
+        // Another build of ours may have its player beside it.
+        let mut player = program.with_file_name("jmp-bench-lab");
+        if !given || !player.exists() {
+            build_library()?;
+            player = target().join("release/jmp-bench-lab");
+        }
+        let site = scale::Site {
+            jmp: &program,
+            player: &player,
+            scratch: &scratch,
+        };
+        let effort = if quick { scale::QUICK } else { scale::FULL };
+        scale::rows(&mut table, &effort, &site);
+    }
     table.print();
     let _ = fs::remove_dir_all(&scratch);
     Ok(())
 }
 
-/// `--quick`, and `--jmp PATH` for a build that exists already.
-fn parse(options: &[String]) -> Outcome<(bool, Option<PathBuf>)> {
-    let (mut quick, mut program, mut rest) = (false, None, options.iter());
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    All,
+    /// Sessions without a controller.
+    Local,
+    /// The distributed mode.
+    Lab,
+}
+
+struct Options {
+    quick: bool,
+    program: Option<PathBuf>,
+    parts: Parts,
+}
+
+/// `--quick`, `--local` or `--lab` for a part, and `--jmp PATH` for a build that exists already.
+fn parse(options: &[String]) -> Outcome<Options> {
+    let mut parsed = Options {
+        quick: false,
+        program: None,
+        parts: Parts::All,
+    };
+    let mut rest = options.iter();
     while let Some(option) = rest.next() {
         match option.as_str() {
-            "--quick" => quick = true,
-            "--jmp" => program = Some(PathBuf::from(rest.next().ok_or("--jmp needs a path")?)),
+            "--quick" => parsed.quick = true,
+            "--local" => parsed.parts = Parts::Local,
+            "--lab" => parsed.parts = Parts::Lab,
+            "--jmp" => {
+                let path = rest.next().ok_or("--jmp needs a path")?;
+                let path = fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))?;
+                parsed.program = Some(path);
+            }
             other => {
                 return Err(format!(
-                    "unknown option `{other}`; known: --quick --jmp PATH"
+                    "unknown option `{other}`; known: --quick --local --lab --jmp PATH"
                 ));
             }
         }
     }
-    Ok((quick, program))
+    Ok(parsed)
+}
+
+/// Sessions without a controller.
+fn local(table: &mut Table, effort: &Effort, program: PathBuf, scratch: &Path) -> Outcome {
+    let source = raw::Source::start()?;
+    let config = configuration(scratch, source.port())?;
+    let ours = our_side(program, scratch, &config)?;
+    let theirs = their_side(scratch, &config);
+    if let Err(message) = &theirs {
+        println!("bench: no upstream figures: {message}");
+    }
+    let theirs = theirs.ok();
+    whole_processes(table, effort, &ours, theirs.as_ref());
+    library(table, effort, &ours, theirs.as_ref(), &source);
+    files(table, effort, &ours, theirs.as_ref(), scratch);
+    footprint(table, effort, &ours, theirs.as_ref());
+    Ok(())
+}
+
+/// Builds the programs of `benches/`.
+fn build_library() -> Outcome {
+    steps::must_succeed(Command::new(cargo()).current_dir(root()).args([
+        "build",
+        "--release",
+        "--package",
+        "jmp-bench",
+    ]))
 }
 
 /// Ten drivers; `source` sends as many bytes as the eight it is sent say (little endian).
@@ -178,12 +246,7 @@ fn our_side(program: PathBuf, scratch: &Path, config: &Path) -> Outcome<Side> {
     std::os::unix::fs::symlink(&program, &j)
         .map_err(|error| format!("cannot link {}: {error}", j.display()))?;
     let library = if root().join("benches/Cargo.toml").exists() {
-        steps::must_succeed(Command::new(cargo()).current_dir(root()).args([
-            "build",
-            "--release",
-            "--package",
-            "jmp-bench",
-        ]))?;
+        build_library()?;
         vec![target().join("release/jmp-bench-client")]
     } else {
         Vec::new()

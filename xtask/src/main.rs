@@ -25,7 +25,7 @@ Usage: cargo xtask <task> [options]
   compatibility [result.xml …]
                              Write docs/compatibility.md from the last interop results
   rules                      Check bans, licences and the arrows between crates
-  bench [--quick] [--jmp PATH]
+  bench [--quick] [--local|--lab] [--jmp PATH]
                              Measure ours (or another build of it), PyPI 0.9.0 and the raw limit; one table
 ";
 

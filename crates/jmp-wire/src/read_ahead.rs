@@ -136,7 +136,9 @@ mod tests {
     async fn every_byte_comes_once_and_quiet_costs_nothing() {
         let (mut far, near) = tokio::io::duplex(SIZE * 2);
         let mut reader = ReadAhead::new(near);
-        let sent: Vec<u8> = (0..SIZE * 3 + 17).map(|number| (number % 251) as u8).collect();
+        let sent: Vec<u8> = (0..SIZE * 3 + 17)
+            .map(|number| (number % 251) as u8)
+            .collect();
         let copy = sent.clone();
         let writing = tokio::spawn(async move {
             far.write_all(&copy).await.expect("written");

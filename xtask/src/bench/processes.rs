@@ -124,16 +124,32 @@ impl Drop for Session {
 
 /// Runs a program `runs` times inside a session.
 ///
-/// It happens in a small process of its own, because the peak memory of children is kept per parent.
+/// # Errors
+/// As [`repeated_with`].
 pub fn repeated(
     session: &Session,
     program: &Path,
     arguments: &[&str],
     runs: usize,
 ) -> Outcome<Usage> {
+    repeated_with(|command| session.enter(command), program, arguments, runs)
+}
+
+/// Runs a program `runs` times, with what `enter` adds.
+///
+/// It happens in a small process of its own, because the peak memory of children is kept per parent.
+///
+/// # Errors
+/// When a run fails.
+pub fn repeated_with(
+    enter: impl FnOnce(&mut Command),
+    program: &Path,
+    arguments: &[&str],
+    runs: usize,
+) -> Outcome<Usage> {
     let me = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(me);
-    session.enter(&mut command);
+    enter(&mut command);
     let text = captured(
         command
             .args([bench::MEASURE, &runs.to_string()])

@@ -13,6 +13,14 @@ pub enum Unit {
     Mebibytes,
     /// 10^6 bytes a second.
     MegabytesPerSecond,
+    /// Seconds.
+    Seconds,
+    /// Hundredths.
+    Percent,
+    /// How often within a minute.
+    PerMinute,
+    /// A ratio.
+    Times,
 }
 
 impl Unit {
@@ -27,6 +35,10 @@ impl Unit {
             Self::Microseconds => "us",
             Self::Mebibytes => "MiB",
             Self::MegabytesPerSecond => "MB/s",
+            Self::Seconds => "s",
+            Self::Percent => "%",
+            Self::PerMinute => "/min",
+            Self::Times => "x",
         };
         format!("{value:.digits$} {unit}")
     }
