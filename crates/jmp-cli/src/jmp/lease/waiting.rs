@@ -78,7 +78,11 @@ pub fn describe(message: &str, queue: Option<&Queue>) -> String {
         message => format!("waiting: {message}"),
     };
     if let Some(queue) = queue.filter(|queue| queue.position > 0) {
-        text.push_str(&format!("; place {} of {}", queue.position, queue.length));
+        let place = format!("; place {} of {}", queue.position, queue.length);
+        // Our controller's message says it already.
+        if !text.ends_with(&place) {
+            text.push_str(&place);
+        }
         if let Some(estimate) = queue.estimate.as_ref().and_then(timestamp) {
             text.push_str(&format!(
                 ", an exporter is free at {} at the latest",
@@ -105,5 +109,7 @@ mod tests {
             describe("all busy", Some(&queue)),
             "waiting: all busy; place 2 of 3"
         );
+        let said = "all busy; place 2 of 3";
+        assert_eq!(describe(said, Some(&queue)), format!("waiting: {said}"));
     }
 }
