@@ -52,7 +52,7 @@ async fn a_lease_is_requested_seen_listed_and_released() {
     );
     let list = || v1::ListLeasesRequest {};
     let listed = me.list_leases(list()).await.unwrap().into_inner();
-    assert_eq!(listed.names, [name.clone()]);
+    assert_eq!(listed.names, std::slice::from_ref(&name));
     let others = other.list_leases(list()).await.unwrap().into_inner();
     assert!(others.names.is_empty());
     let release = |name: &str| v1::ReleaseLeaseRequest { name: name.into() };

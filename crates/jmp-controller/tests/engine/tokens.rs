@@ -12,10 +12,12 @@ use tonic::{Code, Request, Response, Status};
 use crate::lab::{Lab, refused};
 use crate::world::{controller_calls, register};
 
+type Headers = Vec<(&'static str, String)>;
+
 /// Calls that carry these headers, each of them as often as it is there.
 struct Calls {
     calls: ControllerServiceClient<Connection>,
-    headers: Vec<(&'static str, String)>,
+    headers: Headers,
 }
 
 impl Calls {
@@ -62,7 +64,7 @@ async fn metadata_must_be_right() {
         ("jumpstarter-name", "bench"),
     ];
     let with = |change: &[(&'static str, Option<&str>)]| {
-        let mut headers: Vec<(&'static str, String)> = good
+        let mut headers: Headers = good
             .iter()
             .filter(|(key, _)| !change.iter().any(|(changed, _)| changed == key))
             .map(|(key, value)| (*key, (*value).to_owned()))
@@ -75,7 +77,7 @@ async fn metadata_must_be_right() {
     let others = format!("Bearer {other}");
     let clients = format!("Bearer {client}");
     let invalid = Code::InvalidArgument;
-    let cases: Vec<(Vec<(&'static str, String)>, Code, &str)> = vec![
+    let cases: Vec<(Headers, Code, &str)> = vec![
         (with(&[("authorization", None)]), Code::Unauthenticated, ""),
         (with(&[("authorization", Some("Basic abc"))]), invalid, ""),
         (
