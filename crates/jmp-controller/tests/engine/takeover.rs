@@ -136,7 +136,8 @@ async fn pings_stand_between_frames() {
         probed
     });
     let mut seen = vec![0; frame.len() + 17];
-    far.read_exact(&mut seen).await.unwrap();
+    let arrived = tokio::time::timeout(Duration::from_secs(4), far.read_exact(&mut seen));
+    arrived.await.expect("a ping behind the frame").unwrap();
     assert_eq!(seen[..frame.len()], frame);
     let ping = &seen[frame.len()..];
     assert_eq!(ping[..9], [0, 0, 8, 6, 0, 0, 0, 0, 0]);

@@ -208,14 +208,9 @@ impl FakeRouter {
 
     /// What is to be closed next.
     pub async fn closing(&mut self) -> CloseTunnels {
-        match self
-            .instructions
-            .message()
-            .await
-            .unwrap()
-            .unwrap()
-            .instruction
-        {
+        let next = tokio::time::timeout(Duration::from_secs(5), self.instructions.message());
+        let next = next.await.expect("an instruction in time");
+        match next.unwrap().unwrap().instruction {
             Some(Instruction::Close(close)) => close,
             other => panic!("no tunnels to close: {other:?}"),
         }
