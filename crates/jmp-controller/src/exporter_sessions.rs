@@ -31,6 +31,7 @@ struct State {
     last: u64,
     status: HashMap<Key, Session>,
     listens: HashMap<Key, listen::Queue>,
+    taken: listen::LatelyTaken,
 }
 
 /// A Status stream that is open.

@@ -50,6 +50,7 @@ impl Controllers {
         };
         let resource = audit::resource("exporter", &caller.key);
         context.audited(&caller, ACTION, resource, work).await?;
+        context.exporters.restarted(&caller.key);
         tracing::info!(exporter = %caller.key, peer = caller.peer.text(), "exporter registered");
         Ok(v1::RegisterResponse { uuid: caller.uid })
     }

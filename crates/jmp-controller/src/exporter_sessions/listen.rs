@@ -19,6 +19,11 @@ use crate::probe::Probe;
 
 /// Tunnels that may wait in a queue.
 pub const QUEUE: usize = 8;
+/// How long a tunnel that was taken is offered again to a new process of the exporter. Its client waits at
+/// the router meanwhile, and would wait as long as its token lives.
+const OFFERED_AGAIN: Duration = Duration::from_secs(60);
+/// Tunnels that are remembered for that.
+const REMEMBERED: usize = 4096;
 /// How long the peer may take to show that it lives after it was handed a tunnel.
 const CONFIRMATION: Duration = Duration::from_secs(5);
 
@@ -37,8 +42,25 @@ struct HandOver {
     taken: oneshot::Sender<Probe>,
 }
 
+/// A tunnel that was taken, for as long as its client may still be alone at the router.
+#[derive(Debug)]
+struct Taken {
+    at: Instant,
+    exporter: Key,
+    lease: Key,
+    response: ListenResponse,
+    /// The process that took it has gone; the next one of that exporter gets it again.
+    orphan: bool,
+}
+
+/// The tunnels that were taken a moment ago, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct LatelyTaken(VecDeque<Taken>);
+
 #[derive(Debug)]
 struct Listener {
+    /// Tunnels that the process before took along.
+    inherited: VecDeque<ListenResponse>,
     number: u64,
     exporter: Key,
     uid: String,
@@ -71,6 +93,50 @@ struct Withdraw<'a> {
     sessions: &'a ExporterSessions,
     lease: &'a Key,
     number: u64,
+}
+
+// === impl LatelyTaken ===
+
+impl LatelyTaken {
+    fn remember(&mut self, exporter: &Key, lease: &Key, response: &ListenResponse) {
+        self.forget_old();
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(Taken {
+            at: Instant::now(),
+            exporter: exporter.clone(),
+            lease: lease.clone(),
+            response: response.clone(),
+            orphan: false,
+        });
+    }
+
+    fn forget_old(&mut self) {
+        let is_old = |taken: &Taken| taken.at.elapsed() > OFFERED_AGAIN;
+        while self.0.front().is_some_and(is_old) {
+            self.0.pop_front();
+        }
+    }
+
+    fn orphan(&mut self, exporter: &Key) {
+        for taken in &mut self.0 {
+            taken.orphan |= taken.exporter == *exporter;
+        }
+    }
+
+    fn inherit(&mut self, exporter: &Key, lease: &Key) -> VecDeque<ListenResponse> {
+        self.forget_old();
+        let mut inherited = VecDeque::new();
+        self.0.retain(|taken| {
+            let meant = taken.orphan && taken.exporter == *exporter && taken.lease == *lease;
+            if meant {
+                inherited.push_back(taken.response.clone());
+            }
+            !meant
+        });
+        inherited
+    }
 }
 
 // === impl Queue ===
@@ -108,14 +174,21 @@ impl Queue {
 // === impl ExporterSessions ===
 
 impl ExporterSessions {
+    /// A new process of the exporter has come: what the one before took and did not use is lost with it.
+    pub(crate) fn restarted(&self, exporter: &Key) {
+        self.lock().taken.orphan(exporter);
+    }
+
     /// Opens the stream that takes the tunnels of the lease; one that was open ends.
     pub(crate) fn listen(self: &Arc<Self>, lease: &Key, caller: &Caller) -> ListenStream {
         let mut state = self.lock();
         state.last += 1;
         let number = state.last;
+        let inherited = state.taken.inherit(&caller.key, lease);
         let queue = state.listens.entry(lease.clone()).or_default();
         queue.wake();
         queue.listener = Some(Listener {
+            inherited,
             number,
             exporter: caller.key.clone(),
             uid: caller.uid.clone(),
@@ -209,6 +282,7 @@ impl Stream for ListenStream {
             return Poll::Ready(None);
         }
         let mut state = this.sessions.lock();
+        let state = &mut *state;
         let queue = state.listens.get_mut(&this.lease);
         let Some((listener, waiting)) = queue.and_then(|queue| {
             let listener = queue.listener.as_mut()?;
@@ -221,9 +295,18 @@ impl Stream for ListenStream {
             this.ended = true;
             return Poll::Ready(Some(Err(status)));
         }
+        if let Some(response) = listener.inherited.pop_front() {
+            state
+                .taken
+                .remember(&listener.exporter, &this.lease, &response);
+            return Poll::Ready(Some(Ok(response)));
+        }
         while let Some(next) = waiting.pop_front() {
             // Nobody waits for it any more if that fails.
             if next.taken.send(listener.probe.clone()).is_ok() {
+                state
+                    .taken
+                    .remember(&listener.exporter, &this.lease, &next.response);
                 return Poll::Ready(Some(Ok(next.response)));
             }
         }

@@ -133,3 +133,40 @@ async fn a_token_taken_by_a_dead_connection_is_handed_out_again() {
     );
     lab.stop().await;
 }
+
+/// The process died with a tunnel that it had taken: its client is alone at the router until the next process
+/// of that exporter gets the tunnel, too.
+#[tokio::test(start_paused = true)]
+async fn a_token_taken_by_a_process_that_died_goes_to_the_next_one() {
+    let lab = Lab::new().await;
+    let _router = FakeRouter::new(&lab, "east", &[]).await;
+    let key = lab.registered("bench", "a").await;
+    let mut device = lab.start("bench", &key).await;
+    let (_, token) = lab.client("me").await;
+    let lease = leased(&lab, &mut device, "me", &token, "a").await;
+    let mut listening = listen(&mut device, &lease).await;
+    let mut client = controller_calls(&lab, "Client", "me", &token).await;
+    let answer = client.dial(dial(&lease)).await.unwrap().into_inner();
+    let taken = listening.message().await.unwrap().unwrap();
+    // Only its stream was lost: it has the tunnel, and must not get it twice.
+    drop(listening);
+    let mut listening = listen(&mut device, &lease).await;
+    silent(&mut listening, Duration::from_secs(5)).await;
+    drop((listening, device));
+    let mut next = lab.start("bench", &key).await;
+    let mut listening = listen(&mut next, &lease).await;
+    let again = listening.message().await.unwrap().unwrap();
+    assert_eq!(again.router_token, taken.router_token);
+    assert_eq!(
+        stream_of(&again.router_token),
+        stream_of(&answer.router_token)
+    );
+    silent(&mut listening, Duration::from_secs(5)).await;
+    // Much later nobody waits there any more.
+    drop((listening, next));
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let mut late = lab.start("bench", &key).await;
+    let mut listening = listen(&mut late, &lease).await;
+    silent(&mut listening, Duration::from_secs(5)).await;
+    lab.stop().await;
+}
