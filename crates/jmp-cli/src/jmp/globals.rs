@@ -5,6 +5,10 @@ use std::io::{self, IsTerminal};
 use clap::ValueEnum;
 use jmp_config::{Flags, Paths, ProcessEnvironment, Store};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::output::Format;
 
@@ -134,10 +138,15 @@ pub fn log_from(level: LogLevel) {
         LogLevel::Warning => LevelFilter::WARN,
         LogLevel::Error | LogLevel::Critical => LevelFilter::ERROR,
     };
-    // Somebody else's subscriber, as in a test, stays.
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(filter)
+    // A controller asks connections whether they live, and h2 takes the answers for mistakes of the peer.
+    let wanted = Targets::new()
+        .with_default(filter)
+        .with_target("h2", filter.min(LevelFilter::ERROR));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(crate::output::colours_stderr())
+        .with_ansi(crate::output::colours_stderr());
+    // Somebody else's subscriber, as in a test, stays.
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(wanted))
         .try_init();
 }

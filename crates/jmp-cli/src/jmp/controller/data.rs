@@ -59,7 +59,9 @@ impl DataDirectory {
                 "cannot read the data directory {}: {error}",
                 path.display()
             ))
-            .with_hint("name the one of the controller with --data-directory or JMP_DATA_DIRECTORY")),
+            .with_hint(
+                "name the one of the controller with --data-directory or JMP_DATA_DIRECTORY",
+            )),
         }
     }
 
