@@ -44,6 +44,8 @@ def j_under_test(directory: pathlib.Path) -> pathlib.Path:
 def base_env(**extra: str) -> dict:
     """The caller's environment without any session of its own, plus `extra`."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("JUMPSTARTER_", "JMP_", "_JMP_"))}
+    # Modules of the environments are compiled at their first import; without a place for the result, at each start.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     env.update({"TERM": "dumb", "COLUMNS": "200", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"})
     env["PATH"] = f"{PYTHON_BIN}:{env.get('PATH', os.defpath)}"
     env.update(extra)

@@ -1,8 +1,10 @@
 """Exporters and clients of every release, in pairs, through our controller and router."""
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 
 import lab as laboratory
 import pytest
@@ -148,7 +150,14 @@ def test_shell_by_name(pair):
 @pytest.mark.limit(300)
 def test_stopped(pair):
     pair.wait_free()
-    pair.exporter.signal(signal.SIGTERM)
-    pair.exporter.wait(laboratory.START_SECONDS)
+
+    def ended():
+        # 0.7.4 loses a signal that comes while it starts its process again, as it does after each lease.
+        pair.exporter.signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            pair.exporter.process.wait(15)
+        return pair.exporter.process.poll() is not None
+
+    laboratory.wait_until(ended, laboratory.START_SECONDS, lambda: pair.exporter.text()[-4000:])
     if pair.lab.programs[pair.exporter_version].numbers >= (0, 8):
         laboratory.wait_until(lambda: not pair.caller.exporter(pair.name).online, 60, lambda: pair.caller.exporter(pair.name))
