@@ -22,6 +22,9 @@ use crate::output;
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(300);
 /// The protocol has no way to be told of a status.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+/// How long lines that say why the exporter is not ready may take: those of released exporters come
+/// behind the status.
+const LAST_LINES: Duration = Duration::from_millis(500);
 /// How long the exporter may take to hear that the session is over.
 const END_SESSION_LIMIT: Duration = Duration::from_secs(5);
 
@@ -59,6 +62,9 @@ pub async fn run(
         }
     });
     let ready = ready.await;
+    if ready.is_err() {
+        let _ = tokio::time::timeout(LAST_LINES, logs.follow()).await;
+    }
     logs.drain();
     ready?;
     let directory = RuntimeDirectory::new()?;
