@@ -194,10 +194,9 @@ def test_queue(lab, stack, exporter_version, client_version):
         scene.wait_free()
 
 
-@roles(("0.9.0", "0.9.0"), ("0.9.0", OURS), ("0.9.0", "0.7.4"))
+@pytest.mark.parametrize("client_version", [OURS, "0.9.0", "0.7.4"])
 @pytest.mark.feature("A client that stops waiting leaves the queue")
-def test_stops_waiting(lab, stack, exporter_version, client_version):
-    del exporter_version
+def test_stops_waiting(lab, stack, client_version):
     device = make_device(lab, stack)
     holder = stack.enter_context(Caller(lab.create_client(lab.unique("holder"))))
     held = holder.acquired(device.selector)
