@@ -102,8 +102,8 @@ async fn a_stalled_reader_lets_no_more_in_than_the_cap_and_holds_up_nobody_else(
         let exporter = Peer::open(right.clone(), exporter).await.expect("joined");
         stalled.push((client, exporter));
     }
-    // The two ends have buffers of their own: 4 MiB of window and 1 MiB to send, a chunk or two.
-    let ends = 6 * 1024 * 1024;
+    // The two ends have buffers of their own: a window, 1 MiB to send, a chunk or two.
+    let ends = jmp_wire::connection::BULK.stream as usize + 2 * 1024 * 1024;
     let cap = STREAM_WINDOW as usize + SEND_BUFFER + 2 * FRAME_SIZE as usize;
     let taken = fill(&stalled[0].0).await;
     assert!(

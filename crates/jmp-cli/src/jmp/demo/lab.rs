@@ -271,10 +271,14 @@ impl Lab {
     /// Starts one process and waits for what it says of itself when it is ready.
     async fn start(&mut self, name: &'static str, arguments: &[&str]) -> Result<Value, CliError> {
         let log_file = self.path(&format!("{name}.log"));
+        let runtime = self.path("run");
+        std::fs::create_dir_all(&runtime)?;
         let log: OwnedFd = File::create(&log_file)?.into();
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
             .env("JMP_CLIENT_CONFIG_HOME", self.path("config"))
+            // One that is killed must not leave anything elsewhere.
+            .env("XDG_RUNTIME_DIR", &runtime)
             .stdout(Stdio::Piped)
             .stderr(Stdio::Descriptor(log))
             .spawn()
