@@ -31,8 +31,8 @@ pub async fn run(place: &Place, count: usize, leases: usize) -> Outcome<()> {
     }
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut opening = JoinSet::new();
-    for name in names.iter().cycle().take(count).cloned() {
-        let (controller, places) = (controller.clone(), Arc::clone(&places));
+    for name in names.iter().cycle().take(count) {
+        let (controller, places, name) = (controller.clone(), Arc::clone(&places), name.clone());
         opening.spawn(async move {
             let _place = places.acquire().await?;
             let client = connect(&controller, &name).await?;

@@ -310,8 +310,8 @@ fn is_killed(broken: &Break, faults: &[Fault]) -> bool {
     // A tunnel goes through the router of its exporter's site, unless that was away.
     let home = number % 2;
     let was_away = faults.iter().any(|fault| {
-        fault.target == Target::Router(home) && fault.until >= broken.since - AFTERMATH
-            || fault.target == Target::Controller && fault.until >= broken.since - AFTERMATH
+        (fault.target == Target::Router(home) || fault.target == Target::Controller)
+            && fault.until >= broken.since - AFTERMATH
     });
     faults
         .iter()

@@ -65,7 +65,7 @@ async fn controller(
         signer: None,
         settings: Settings::default(),
         pool: jmp_lease::pool::Settings::default(),
-        clock: Arc::new(SystemClock::default()),
+        clock: Arc::new(SystemClock),
     };
     Arc::new(Controller::start(parts).await.unwrap())
 }
