@@ -91,7 +91,10 @@ impl Listener {
         let router = asked.router_endpoint.clone();
         let closing = session.inner().closing.clone();
         self.session.inner().tasks.spawn(async move {
-            let tunnel = connect(&controller, asked);
+            let tunnel = async {
+                prepared(&session).await;
+                connect(&controller, asked).await
+            };
             let tunnel = tokio::select! {
                 tunnel = tunnel => tunnel,
                 () = closing.cancelled() => return,
@@ -108,6 +111,17 @@ impl Listener {
             drop(slot);
         });
     }
+}
+
+/// Waits until the beforeLease hook is over. Clients that know of no hooks (0.7) take a session that they
+/// reach for one that is ready, so shipped exporters let them in only then, too (facts: protocol 7.2).
+async fn prepared(session: &Session) {
+    let mut status = session.status().watch();
+    let over = status.wait_for(|now| {
+        now.version > 0 && now.status != jmp_lease::ExporterStatus::BeforeLeaseHook
+    });
+    // The session ends first: then there is nothing to connect to, either.
+    let _ = over.await;
 }
 
 /// Connects to the router. The connection must live as long as the stream.
