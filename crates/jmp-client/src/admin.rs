@@ -8,6 +8,7 @@ use jmp_wire::endpoint::{CONTROLLER_KEEP_ALIVE, Connector, Credentials, Endpoint
 use serde_json::Value;
 
 use crate::changes::{Changes, limited, stream};
+use crate::controller::to_timestamp;
 use crate::error::{Error, Result};
 
 /// Rows asked for at once.
@@ -198,10 +199,7 @@ impl Admin {
             page_token: String::new(),
             actor: actor.to_owned(),
             resource: resource.to_owned(),
-            since: since.map(|time| prost_types::Timestamp {
-                seconds: time.as_second(),
-                nanos: time.subsec_nanosecond(),
-            }),
+            since: since.map(to_timestamp),
         };
         let mut service = self.service();
         let mut found = Vec::new();

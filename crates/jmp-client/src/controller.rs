@@ -433,7 +433,8 @@ fn to_duration(duration: Duration) -> prost_types::Duration {
     }
 }
 
-fn to_timestamp(time: jmp_types::Timestamp) -> prost_types::Timestamp {
+/// A time for the wire.
+pub(crate) fn to_timestamp(time: jmp_types::Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.as_second(),
         nanos: time.subsec_nanosecond(),

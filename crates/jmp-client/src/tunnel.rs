@@ -15,7 +15,7 @@ use jmp_wire::stream::{self, ByteReader, ByteStream};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic::{Code, Status};
 
@@ -167,7 +167,7 @@ fn into_io(error: Error) -> io::Error {
 pub struct LeaseSocket {
     path: PathBuf,
     tasks: TaskTracker,
-    stop: CancellationToken,
+    stop: DropGuard,
     accepting: AbortOnDropHandle<()>,
 }
 
@@ -198,7 +198,7 @@ impl LeaseSocket {
         Ok(Self {
             path: path.to_owned(),
             tasks,
-            stop,
+            stop: stop.drop_guard(),
             accepting: AbortOnDropHandle::new(tokio::spawn(accept)),
         })
     }
@@ -211,7 +211,7 @@ impl LeaseSocket {
 
     /// Ends all tunnels and waits for that.
     pub async fn close(self) {
-        self.stop.cancel();
+        drop(self.stop);
         drop(self.accepting);
         self.tasks.close();
         self.tasks.wait().await;
@@ -267,4 +267,37 @@ async fn carry(connection: UnixStream, dial: LeaseDial) -> Result<()> {
         Err(error) => tracing::debug!(%error, "tunnel broke"),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use jmp_wire::endpoint::{CallerKind, Connector, Credentials, ServerTrust};
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_dropped_socket_was_carrying_ends() {
+        // A controller that takes the connection and says nothing.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint: Endpoint = silent.local_addr().unwrap().to_string().parse().unwrap();
+        let credentials = Credentials {
+            kind: CallerKind::Client,
+            namespace: "default".into(),
+            name: "me".into(),
+            token: "t".into(),
+        };
+        let connector = Connector::new(ServerTrust::System);
+        let controller = Controller::new(connector, endpoint, &credentials).unwrap();
+        let dial = LeaseDial::new(controller, "lease", Duration::from_secs(60));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let socket = LeaseSocket::bind(&path, dial, |_| {}).unwrap();
+        let mut connection = UnixStream::connect(&path).await.unwrap();
+        let (_held, _) = silent.accept().await.unwrap();
+        drop(socket);
+        let mut byte = [0];
+        let ended = tokio::time::timeout(Duration::from_secs(5), connection.read(&mut byte)).await;
+        assert_eq!(ended.expect("ends at once").unwrap(), 0);
+    }
 }

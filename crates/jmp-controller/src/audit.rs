@@ -98,7 +98,7 @@ impl Entry {
             peer: cut(&self.peer),
             action: self.action.to_owned(),
             resource: cut(&self.resource),
-            result: name(status.map_or(Code::Ok, Status::code)).to_owned(),
+            result: jmp_wire::rpc::code_name(status.map_or(Code::Ok, Status::code)).to_owned(),
             detail: cut(&detail),
         }
     }
@@ -193,28 +193,4 @@ fn cut(text: &str) -> String {
         }
     };
     text.chars().take(TEXT_LIMIT).map(clean).collect()
-}
-
-/// The name of a code as gRPC spells it.
-#[must_use]
-pub fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }

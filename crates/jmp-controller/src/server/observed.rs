@@ -74,9 +74,11 @@ impl Observation {
     pub fn end(self, response: Response<RpcBody>) -> Response<RpcBody> {
         let status = Status::from_header_map(response.headers());
         let code = status.map_or(Code::Ok, |status| status.code());
-        self.context
-            .metrics
-            .called(self.method, crate::audit::name(code), self.begun.elapsed());
+        self.context.metrics.called(
+            self.method,
+            jmp_wire::rpc::code_name(code),
+            self.begun.elapsed(),
+        );
         response
     }
 }

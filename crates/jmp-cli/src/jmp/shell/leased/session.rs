@@ -7,6 +7,7 @@ use jmp_client::{AllowList, Client, Dialer, LeaseDial, LeaseSocket};
 use jmp_config::EffectiveClient;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::direct::{self, shown_line};
 use super::super::launch::Launch;
@@ -68,7 +69,7 @@ pub async fn run(
     logs.drain();
     ready?;
     let directory = RuntimeDirectory::new()?;
-    let socket = bind(&directory, &dial)?;
+    let (socket, _telling) = bind(&directory, &dial)?;
     let Some(mut launch) = launch.take() else {
         return Err(CliError::new("the program was started before").into());
     };
@@ -160,7 +161,10 @@ fn follow_logs(client: Client, dial: LeaseDial, filter: Filter) -> Shown {
 }
 
 /// The socket whose connections become tunnels; what fails is told once in a while.
-fn bind(directory: &RuntimeDirectory, dial: &LeaseDial) -> Result<LeaseSocket, CliError> {
+fn bind(
+    directory: &RuntimeDirectory,
+    dial: &LeaseDial,
+) -> Result<(LeaseSocket, AbortOnDropHandle<()>), CliError> {
     let path = directory.socket();
     let (failures, mut heard) = mpsc::channel::<String>(1);
     let socket = LeaseSocket::bind(&path, dial.clone(), move |error| {
@@ -171,13 +175,12 @@ fn bind(directory: &RuntimeDirectory, dial: &LeaseDial) -> Result<LeaseSocket, C
         });
     })
     .map_err(|error| CliError::new(format!("cannot listen on {}: {error}", path.display())))?;
-    // Ends with the socket, which holds the sender.
-    tokio::spawn(async move {
+    let telling = tokio::spawn(async move {
         while let Some(failure) = heard.recv().await {
             output::warn(&failure);
         }
     });
-    Ok(socket)
+    Ok((socket, AbortOnDropHandle::new(telling)))
 }
 
 async fn variables(
