@@ -237,7 +237,15 @@ impl Command {
         };
         let (ours, theirs) = UnixStream::pair().map_err(fail)?;
         let supervisor = self.start_supervisor(&executable, theirs).map_err(fail)?;
-        streams.send(&ours).map_err(fail)?;
+        let ended_early = || {
+            fail(io::Error::other(
+                "it ended before it started anything; its main must call maybe_run_supervisor first",
+            ))
+        };
+        streams.send(&ours).map_err(|source| match source.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ended_early(),
+            _ => fail(source),
+        })?;
         ours.set_nonblocking(true).map_err(fail)?;
         let control = tokio::net::UnixStream::from_std(ours).map_err(fail)?;
         let mut child = Child::new(control, supervisor, self.grace, self.keep_descendants);
@@ -249,9 +257,8 @@ impl Command {
                 Ok(child)
             }
             Ok(Ok(Some(Frame::Failed(stage, errno)))) => Err(self.explain(name, stage, errno)),
-            Ok(Ok(_)) => Err(fail(io::Error::other(
-                "it ended before it started anything; its main must call maybe_run_supervisor first",
-            ))),
+            Ok(Ok(_)) => Err(ended_early()),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => Err(ended_early()),
             Ok(Err(error)) => Err(fail(error)),
             Err(_) => Err(SpawnError::Timeout {
                 program: name,

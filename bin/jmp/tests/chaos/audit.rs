@@ -78,7 +78,13 @@ pub fn read_calls(path: &Path) -> Vec<Executed> {
 }
 
 /// Everything that is wrong, in words.
-pub fn audit(book: &Book, stored: &Stored, executed: &Executions, faults: &[Fault]) -> Vec<String> {
+pub fn audit(
+    book: &Book,
+    stored: &Stored,
+    executed: &Executions,
+    faults: &[Fault],
+    routers: usize,
+) -> Vec<String> {
     let mut wrong = book.violations.clone();
     leases(book, stored, &mut wrong);
     exclusive(stored, executed, &mut wrong);
@@ -93,7 +99,7 @@ pub fn audit(book: &Book, stored: &Stored, executed: &Executions, faults: &[Faul
                 broken.what, broken.lease, broken.exporter, broken.text
             ));
         }
-        if !is_killed(broken, faults) {
+        if !is_killed(broken, faults, routers) {
             wrong.push(format!(
                 "{} of lease {} on {} ended without a cause after {} ms: {}",
                 broken.what,
@@ -302,13 +308,13 @@ fn is_over(broken: &Break, book: &Book, stored: &Stored) -> bool {
 /// Whether the exporter was killed meanwhile, or a router that the stream may have gone through. That a
 /// process stood still for some seconds, or a cable was out, is no reason for anything to end, nor is
 /// whatever happens to the controller.
-fn is_killed(broken: &Break, faults: &[Fault]) -> bool {
+fn is_killed(broken: &Break, faults: &[Fault], routers: usize) -> bool {
     let number = broken.exporter.trim_start_matches('e').parse::<usize>();
     let number = number.unwrap_or(usize::MAX);
     let is_meanwhile =
         |fault: &Fault| fault.until >= broken.since - SLACK && fault.from <= broken.at + SLACK;
-    // A tunnel goes through the router of its exporter's site, unless that was away.
-    let home = number % 2;
+    // A tunnel goes through the router of its exporter's site, unless that was away or never was.
+    let home = number % routers;
     let was_away = faults.iter().any(|fault| {
         (fault.target == Target::Router(home) || fault.target == Target::Controller)
             && fault.until >= broken.since - AFTERMATH

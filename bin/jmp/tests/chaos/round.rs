@@ -93,7 +93,7 @@ pub async fn play(
         .collect();
     let faults = log.all();
     figures.add(&book, stored.leases.len(), &faults, &recoveries);
-    wrong.extend(audit(&book, &stored, &executed, &faults));
+    wrong.extend(audit(&book, &stored, &executed, &faults, routers));
     let mut evidence = String::from("planned:\n");
     for plan in &plans {
         let _ = writeln!(evidence, "  {plan}");
