@@ -98,8 +98,9 @@ impl fmt::Display for Figures {
         let seconds = |time: Option<&Time>| *time.unwrap_or(&0) as f64 / 1000.0;
         write!(
             formatter,
-            "from the last fault until an exporter served a new lease: p50 {:.1} s, max {:.1} s",
+            "from the last fault until an exporter served a new lease: p50 {:.1} s, p99 {:.1} s, max {:.1} s",
             seconds(times.get(times.len() / 2)),
+            seconds(times.get(times.len() * 99 / 100)),
             seconds(times.last())
         )
     }
