@@ -442,6 +442,8 @@ impl World {
 
     fn administer_exporter(&mut self, name: &str) -> Verdict {
         let enabled = self.dice.percent(70);
+        // What is due by now is judged by what was known until now.
+        self.step(Event::Tick)?;
         let Some(exporter) = self.store.exporters.get_mut(name) else {
             return Ok(());
         };
@@ -453,7 +455,9 @@ impl World {
     fn administer_policy(&mut self) -> Verdict {
         let policy = self.policy();
         let name = policy.metadata.name.clone();
-        if self.dice.percent(60) {
+        let put = self.dice.percent(60);
+        self.step(Event::Tick)?;
+        if put {
             self.store.policies.insert(name, policy.clone());
             return self.step(Event::PolicyPut(Box::new(policy)));
         }
