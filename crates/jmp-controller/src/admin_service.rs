@@ -46,7 +46,10 @@ impl AdminApi {
     }
 
     fn reader<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        self.context.caller(request, &[IdentityKind::Administrator])
+        let kinds = [IdentityKind::Administrator];
+        let caller = self.context.caller(request, &kinds)?;
+        self.context.guards.reads.check(caller.identity())?;
+        Ok(caller)
     }
 
     async fn writer<T>(
@@ -75,12 +78,17 @@ impl AdminApi {
         action: &'static str,
         work: impl AsyncFnOnce(Kind, Key) -> Result<T, Status>,
     ) -> Result<T, Status> {
-        let (kind, key) = target(request.get_ref())?;
-        let resource = audit::resource(word(kind), &key);
+        let wanted = target(request.get_ref());
+        let resource = wanted.as_ref().map_or_else(
+            |_| String::new(),
+            |(kind, key)| audit::resource(word(*kind), key),
+        );
         let caller = self.writer(request, action, &resource).await?;
-        self.context
-            .audited(&caller, action, resource, work(kind, key))
-            .await
+        let work = async {
+            let (kind, key) = wanted?;
+            work(kind, key).await
+        };
+        self.context.audited(&caller, action, resource, work).await
     }
 
     fn credential(&self, token: &IssuedToken) -> Credential {

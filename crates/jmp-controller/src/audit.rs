@@ -30,6 +30,8 @@ pub struct Entry {
     actor: String,
     token_id: String,
     peer: String,
+    /// Whom the row counts for when it is about a refusal.
+    source: String,
     action: &'static str,
     /// What it is done to, for example `lease default/018f…`.
     pub resource: String,
@@ -47,6 +49,7 @@ impl Entry {
             actor: caller.identity(),
             token_id: caller.token_id.clone(),
             peer: caller.peer.text(),
+            source: caller.identity(),
             action,
             resource: resource.into(),
             detail: String::new(),
@@ -60,10 +63,13 @@ impl Entry {
         action: &'static str,
         resource: impl Into<String>,
     ) -> Self {
+        let peer = Peer::of(request).ok();
+        let of_peer = |text: fn(&Peer) -> String| peer.as_ref().map_or_else(|| NOBODY.into(), text);
         Self {
             actor: NOBODY.to_owned(),
             token_id: String::new(),
-            peer: Peer::of(request).map_or_else(|_| NOBODY.to_owned(), |peer| peer.text()),
+            peer: of_peer(Peer::text),
+            source: of_peer(Peer::network),
             action,
             resource: resource.into(),
             detail: String::new(),
@@ -77,6 +83,7 @@ impl Entry {
             actor: "controller".to_owned(),
             token_id: String::new(),
             peer: NOBODY.to_owned(),
+            source: "controller".to_owned(),
             action,
             resource: resource.into(),
             detail: String::new(),
@@ -148,13 +155,44 @@ impl Context {
                 }
             };
         };
-        if self.guards.refusals.take(entry.peer.clone()).is_ok() {
+        if self.has_room_for_refusal(&entry) {
             let row = entry.record(self, Some(status));
             if let Err(error) = self.audit.append_audit(vec![row]).await {
                 tracing::debug!(%error, "a refused call is not in the audit record");
             }
         }
         result
+    }
+
+    fn has_room_for_refusal(&self, entry: &Entry) -> bool {
+        let guards = &self.guards;
+        guards.refusals.take(entry.source.clone()).is_ok()
+            && (entry.actor != NOBODY || guards.strangers.take(()).is_ok())
+    }
+
+    /// Refuses a changing call that makes no sense, whoever sent it. The row says who, if that can be told.
+    ///
+    /// # Errors
+    ///
+    /// Always: `refused`, or that the caller does so too often.
+    pub async fn senseless<T, R>(
+        &self,
+        request: &Request<T>,
+        allowed: &[IdentityKind],
+        action: &'static str,
+        refused: Status,
+    ) -> Result<R, Status> {
+        let (entry, refused) = match self.caller(request, allowed) {
+            Ok(caller) => {
+                let limited = self.guards.changes.check(caller.identity());
+                (
+                    Entry::new(&caller, action, ""),
+                    limited.err().unwrap_or(refused),
+                )
+            }
+            Err(_) => (Entry::anonymous(request, action, ""), refused),
+        };
+        self.record(entry, Err(refused)).await
     }
 
     /// The caller of a changing call; a refused one leaves a row.

@@ -98,7 +98,10 @@ impl Context {
     ) -> Result<Caller, Status> {
         let address = peer.network();
         let result = self.verify(headers, peer, allowed);
-        let Err(status) = &result else { return result };
+        let Err(status) = &result else {
+            peer.known.cancel();
+            return result;
+        };
         // Mistakes of the metadata cost nothing to find; tokens do, and they can be guessed at. An
         // expired one was good: whoever has it must hear so, also behind an address that others share.
         let expired = status.message().starts_with(EXPIRED);
@@ -193,6 +196,14 @@ impl Context {
             generation,
             peer: peer.clone(),
         })
+    }
+
+    /// Whether somebody of ours could have sent these headers; [`Context::authenticate`] decides.
+    pub(crate) fn shows_good_token(&self, headers: &HeaderMap) -> bool {
+        let pairs = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()));
+        metadata::bearer(pairs).is_ok_and(|token| self.claims(&token).is_ok())
     }
 
     fn claims(&self, token: &Secret) -> Result<IdentityClaims, Status> {

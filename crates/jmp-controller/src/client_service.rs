@@ -49,7 +49,25 @@ impl ClientApi {
     fn reader<T>(&self, request: &Request<T>, namespace: &str) -> Result<Caller, Status> {
         let caller = self.context.caller(request, &[IdentityKind::Client])?;
         same_namespace(&caller, namespace)?;
+        self.context.guards.reads.check(caller.identity())?;
         Ok(caller)
+    }
+
+    /// What a changing call asks for. What is wrong with it is told before anybody asks who sent it.
+    async fn read<T, A>(
+        &self,
+        request: &Request<T>,
+        action: &'static str,
+        read: impl FnOnce(&T) -> Result<A, Status>,
+    ) -> Result<A, Status> {
+        match read(request.get_ref()) {
+            Ok(asked) => Ok(asked),
+            Err(refused) => {
+                let kinds = [IdentityKind::Client];
+                let context = &self.context;
+                context.senseless(request, &kinds, action, refused).await
+            }
+        }
     }
 
     /// The same for a changing call.
@@ -177,16 +195,9 @@ impl ClientService for ClientApi {
         request: Request<CreateLeaseRequest>,
     ) -> Result<Response<Lease>, Status> {
         const ACTION: &str = "CreateLease";
-        // What is wrong with the request itself is told before anybody asks who sent it.
-        let checked = leases::NewRequest::read(request.get_ref());
-        let asked = match checked {
-            Ok(asked) => asked,
-            Err(refused) => {
-                let parent = request.get_ref().parent.clone();
-                let entry = Entry::anonymous(&request, ACTION, parent);
-                return self.context.record(entry, Err(refused)).await;
-            }
-        };
+        let asked = self
+            .read(&request, ACTION, leases::NewRequest::read)
+            .await?;
         let parent = format!("lease {}/", asked.namespace);
         let caller = self
             .writer(&request, &asked.namespace, ACTION, &parent)
@@ -202,7 +213,7 @@ impl ClientService for ClientApi {
         request: Request<UpdateLeaseRequest>,
     ) -> Result<Response<Lease>, Status> {
         const ACTION: &str = "UpdateLease";
-        let asked = leases::Update::read(request.get_ref())?;
+        let asked = self.read(&request, ACTION, leases::Update::read).await?;
         let resource = audit::resource("lease", &asked.key);
         let caller = self
             .writer(&request, &asked.key.namespace, ACTION, &resource)
@@ -219,7 +230,11 @@ impl ClientService for ClientApi {
         request: Request<DeleteLeaseRequest>,
     ) -> Result<Response<()>, Status> {
         const ACTION: &str = "DeleteLease";
-        let key = Collection::Leases.parse(&request.get_ref().name)?;
+        let key = self
+            .read(&request, ACTION, |asked| {
+                Collection::Leases.parse(&asked.name)
+            })
+            .await?;
         let resource = audit::resource("lease", &key);
         let caller = self
             .writer(&request, &key.namespace, ACTION, &resource)
@@ -236,7 +251,9 @@ impl ClientService for ClientApi {
         request: Request<RotateTokenRequest>,
     ) -> Result<Response<RotateTokenResponse>, Status> {
         const ACTION: &str = "RotateToken";
-        let namespace = parse_namespace(&request.get_ref().parent)?;
+        let namespace = self
+            .read(&request, ACTION, |asked| parse_namespace(&asked.parent))
+            .await?;
         let caller = self
             .writer(&request, &namespace, ACTION, &namespace)
             .await?;

@@ -79,11 +79,23 @@ pub struct Peer {
     pub address: Option<IpAddr>,
     /// Asks the connection whether its peer lives.
     pub probe: Probe,
+    /// Cancelled once a call on this connection had a good token.
+    pub(crate) known: CancellationToken,
 }
 
 // === impl Peer ===
 
 impl Peer {
+    /// Somebody new.
+    #[must_use]
+    pub fn new(address: Option<IpAddr>, probe: Probe) -> Self {
+        Self {
+            address,
+            probe,
+            known: CancellationToken::new(),
+        }
+    }
+
     /// The address as text, for limits, logs and the audit.
     #[must_use]
     pub fn text(&self) -> String {

@@ -62,6 +62,7 @@ impl LeaseApi {
                 caller.key.namespace
             )));
         }
+        self.context.guards.reads.check(caller.identity())?;
         Ok(caller)
     }
 
@@ -144,13 +145,18 @@ impl LeaseService for LeaseApi {
 
 impl LeaseApi {
     async fn describe_lease(&self, key: &Key) -> Result<DescribeResourceResponse, Status> {
-        let lease = self
-            .context
-            .lease(key)
-            .await?
-            .ok_or_else(|| Status::not_found(format!("lease {key} not found")))?;
+        // While it waits, its conditions say how things stand now.
+        let lease = match self.context.engine.present(key).await? {
+            Some(lease) => lease,
+            None => {
+                let found = self.context.lease(key).await?;
+                let found =
+                    found.ok_or_else(|| Status::not_found(format!("lease {key} not found")))?;
+                Lease::clone(&found)
+            }
+        };
         Ok(DescribeResourceResponse {
-            resource: Object::Lease(Lease::clone(&lease)).to_json(),
+            resource: Object::Lease(lease).to_json(),
             events: self.events(Kind::Lease, key).await?,
             queue: self.context.engine.queue(key).await?.map(queue),
             ..DescribeResourceResponse::default()

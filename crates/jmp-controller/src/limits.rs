@@ -29,10 +29,21 @@ const REPORTS: Rate = Rate {
     per_second: 100.0,
     burst: 500.0,
 };
-/// Rows about refused calls of one address.
+/// Looks of one identity at leases, exporters and the like.
+const READS: Rate = Rate {
+    per_second: 200.0,
+    burst: 2000.0,
+};
+/// Rows about refused calls of one identity, or of the strangers of one network.
 const REFUSALS: Rate = Rate {
     per_second: 2.0,
     burst: 100.0,
+};
+/// Rows about refused calls of all strangers together. They are kept for a year, and being refused
+/// costs a stranger nothing: some three million rows at most.
+const STRANGERS: Rate = Rate {
+    per_second: 0.1,
+    burst: 500.0,
 };
 /// Watching calls of one identity at one time.
 const WATCHES: usize = 64;
@@ -42,28 +53,32 @@ const WATCHES: usize = 64;
 pub(crate) struct Guards {
     /// Changing calls, by identity.
     pub changes: RateLimiter<String>,
+    /// Calls that change nothing, by identity.
+    pub reads: RateLimiter<String>,
     /// Dials, by identity.
     pub dials: RateLimiter<String>,
     /// Reports and registrations of exporters, by identity.
     pub reports: RateLimiter<String>,
-    /// Audit rows about refused calls, by address.
+    /// Audit rows about refused calls, by identity or network.
     pub refusals: RateLimiter<String>,
+    /// Those about strangers.
+    pub strangers: RateLimiter<()>,
     /// Watching calls, by identity.
-    pub watches: Arc<Places>,
+    pub watches: Arc<Places<String>>,
 }
 
 /// Counts what each caller has open at one time.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct Places<K: Eq + Hash> {
     limit: usize,
-    taken: Mutex<HashMap<String, usize>>,
+    taken: Mutex<HashMap<K, usize>>,
 }
 
 /// One place among [`Places`], free again when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    places: Arc<Places>,
-    caller: String,
+pub(crate) struct Place<K: Eq + Hash> {
+    places: Arc<Places<K>>,
+    caller: K,
 }
 
 /// How often something may be done: `burst` times at once, `per_second` times for ever.
@@ -162,42 +177,58 @@ impl Default for Guards {
     fn default() -> Self {
         Self {
             changes: RateLimiter::new(CHANGES, CALLERS),
+            reads: RateLimiter::new(READS, CALLERS),
             dials: RateLimiter::new(DIALS, CALLERS),
             reports: RateLimiter::new(REPORTS, CALLERS),
             refusals: RateLimiter::new(REFUSALS, CALLERS),
-            watches: Arc::new(Places {
-                limit: WATCHES,
-                taken: Mutex::default(),
-            }),
+            strangers: RateLimiter::new(STRANGERS, 1),
+            watches: Places::new(WATCHES),
         }
     }
 }
 
 // === impl Places ===
 
-impl Places {
-    /// Takes a place for the caller.
-    ///
-    /// # Errors
-    /// RESOURCE_EXHAUSTED when it has as many as it may.
-    pub fn take(self: &Arc<Self>, caller: &str) -> Result<Place, Status> {
+impl<K: Clone + Eq + Hash> Places<K> {
+    /// That many places for each.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            taken: Mutex::default(),
+        })
+    }
+
+    /// Takes a place for the caller; none if it has as many as it may.
+    pub fn take(self: &Arc<Self>, caller: K) -> Option<Place<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(caller.to_owned()).or_default();
-        if *count >= self.limit {
-            return Err(Status::resource_exhausted(format!(
-                "{caller} has {} watches open already: close one first",
-                self.limit
-            )));
+        let held = taken.get(&caller).copied().unwrap_or_default();
+        if held >= self.limit {
+            return None;
         }
-        *count += 1;
-        Ok(Place {
+        taken.insert(caller.clone(), held + 1);
+        Some(Place {
             places: Arc::clone(self),
-            caller: caller.to_owned(),
+            caller,
         })
     }
 }
 
-impl Drop for Place {
+impl Places<String> {
+    /// A watch of that caller.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED when it has as many as it may.
+    pub fn watch(self: &Arc<Self>, caller: String) -> Result<Place<String>, Status> {
+        self.take(caller.clone()).ok_or_else(|| {
+            Status::resource_exhausted(format!(
+                "{caller} has {} watches open already: close one first",
+                self.limit
+            ))
+        })
+    }
+}
+
+impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         let mut taken = self
             .places
@@ -284,14 +315,13 @@ mod tests {
     #[test]
     fn places_are_given_back() {
         let guards = Guards::default();
-        let held: Vec<Place> = (0..WATCHES)
-            .map(|_| guards.watches.take("a").unwrap())
-            .collect();
-        let refused = guards.watches.take("a").unwrap_err();
+        let watch = |caller: &str| guards.watches.watch(caller.to_owned());
+        let held: Vec<Place<String>> = (0..WATCHES).map(|_| watch("a").unwrap()).collect();
+        let refused = watch("a").unwrap_err();
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-        guards.watches.take("b").unwrap();
+        watch("b").unwrap();
         drop(held);
-        guards.watches.take("a").unwrap();
+        watch("a").unwrap();
         assert!(guards.watches.taken.lock().unwrap().is_empty());
     }
 

@@ -66,6 +66,7 @@ impl Collection {
             (Some("namespaces"), Some(namespace), Some(collection), Some(name), None)
                 if collection == self.segment() && !namespace.is_empty() && !name.is_empty() =>
             {
+                check_length(name)?;
                 Ok(Key::new(namespace, name))
             }
             _ => Err(Status::invalid_argument(format!(
@@ -91,6 +92,20 @@ pub fn parse_namespace(text: &str) -> Result<String, Status> {
             shown(text)
         ))),
     }
+}
+
+/// Whether something may be called that at all: what does not exist is named in errors.
+///
+/// # Errors
+/// INVALID_ARGUMENT when it is too long.
+pub fn check_length(name: &str) -> Result<(), Status> {
+    if name.len() <= NAME_LIMIT {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "the name {} is longer than {NAME_LIMIT} bytes",
+        shown(name)
+    )))
 }
 
 /// Whether a namespace may be called that: a DNS label.
@@ -220,6 +235,10 @@ mod tests {
 
     #[test]
     fn errors_are_short_whatever_came() {
+        let long = format!("namespaces/lab/leases/{}", "x".repeat(1 << 20));
+        let refused = Collection::Leases.parse(&long).unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().len() < 400);
         let refused = Collection::Leases
             .parse(&"x\n".repeat(100_000))
             .unwrap_err();

@@ -3,11 +3,10 @@
 mod observed;
 mod plain;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -23,6 +22,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
 use crate::admin_service::AdminApi;
@@ -31,7 +31,7 @@ use crate::context::{Context, Peer};
 use crate::controller_service::Controllers;
 use crate::health::HealthService;
 use crate::lease_service::LeaseApi;
-use crate::limits::peer_network;
+use crate::limits::{Place, Places, peer_network};
 use crate::probe::Probe;
 use crate::router_control::RouterControl;
 
@@ -40,18 +40,26 @@ pub use plain::serve_plain;
 /// Pause after a failed accept, which is almost always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Methods, and services, to which much is sent; never by clients.
+const LARGE: [&str; 5] = [
+    "/jumpstarter.v1.ControllerService/Register",
+    "/jumpstarter.v1.ControllerService/ReportStatus",
+    "/jumpstarter.v1.ControllerService/Unregister",
+    "/jmp.v1.AdminService/",
+    "/jmp.v1.RouterControlService/",
+];
+
 /// Answers calls. Made once; every connection has a clone.
 #[derive(Clone)]
 pub struct Server {
     context: Arc<Context>,
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    addresses: Arc<Places<IpAddr>>,
     slots: Arc<tokio::sync::Semaphore>,
 }
 
 /// One of the connections of an address.
 struct Admitted {
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    address: IpAddr,
+    _address: Place<IpAddr>,
     _slot: tokio::sync::OwnedSemaphorePermit,
 }
 
@@ -68,11 +76,11 @@ impl Server {
     /// A server over that context.
     #[must_use]
     pub fn new(context: Arc<Context>) -> Self {
-        let slots = context.settings.limits.connections;
+        let limits = context.settings.limits;
         Self {
             context,
-            addresses: Arc::default(),
-            slots: Arc::new(tokio::sync::Semaphore::new(slots)),
+            addresses: Places::new(limits.connections_per_address),
+            slots: Arc::new(tokio::sync::Semaphore::new(limits.connections)),
         }
     }
 
@@ -110,20 +118,12 @@ impl Server {
             tracing::warn!(peer = %address, "too many connections; this one is refused");
             return None;
         };
-        let limit = self.context.settings.limits.connections_per_address;
-        let mut addresses = self
-            .addresses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let open = addresses.entry(address).or_default();
-        if *open >= limit {
+        let Some(place) = self.addresses.take(address) else {
             tracing::warn!(peer = %address, "too many connections of this host; this one is refused");
             return None;
-        }
-        *open += 1;
+        };
         Some(Admitted {
-            addresses: Arc::clone(&self.addresses),
-            address,
+            _address: place,
             _slot: slot,
         })
     }
@@ -156,8 +156,12 @@ impl Server {
         let silent = is_silent(probe.clone(), limit);
         let dispatch = Dispatch {
             context: Arc::clone(context),
-            peer: Peer { address, probe },
+            peer: Peer::new(address, probe),
         };
+        let stranger = is_stranger(
+            dispatch.peer.known.clone(),
+            context.settings.limits.stranger,
+        );
         context.metrics.connection_opened();
         let stop = context.stopping.clone().cancelled_owned();
         let keep_alive = Some(context.settings.limits.keep_alive);
@@ -170,6 +174,7 @@ impl Server {
             }
             () = close.cancelled() => {}
             () = silent => tracing::debug!(peer = ?address, "no HTTP/2 was spoken in time"),
+            () = stranger => tracing::debug!(peer = ?address, "nobody showed a good token in time"),
         }
         context.metrics.connection_closed();
     }
@@ -182,26 +187,29 @@ async fn is_silent(probe: Probe, limit: Duration) {
     }
 }
 
-// === impl Admitted ===
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        let mut addresses = self
-            .addresses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = addresses.get_mut(&self.address) {
-            *open -= 1;
-            if *open == 0 {
-                addresses.remove(&self.address);
-            }
-        }
+/// Ends if nobody is `known` within `limit`: a stranger must not keep a place for good. Probes of
+/// health connect again.
+async fn is_stranger(known: CancellationToken, limit: Duration) {
+    if tokio::time::timeout(limit, known.cancelled()).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }
 
 // === impl Dispatch ===
 
 impl Dispatch {
+    /// How long a message of this caller to that method may be, bytes.
+    fn limit(&self, path: &str, headers: &http::HeaderMap) -> usize {
+        let limits = &self.context.settings.limits;
+        if !self.peer.known.is_cancelled() && !self.context.shows_good_token(headers) {
+            limits.stranger_message
+        } else if LARGE.iter().any(|large| path.starts_with(large)) {
+            limits.message
+        } else {
+            limits.request
+        }
+    }
+
     async fn handle(self, mut request: Request<Incoming>) -> Response<RpcBody> {
         let grpc = request
             .headers()
@@ -216,7 +224,7 @@ impl Dispatch {
             .split_once('/')
             .unwrap_or((&path, ""));
         request.extensions_mut().insert(self.peer.clone());
-        let limit = self.context.settings.limits.message;
+        let limit = self.limit(&path, request.headers());
         let context = Arc::clone(&self.context);
         macro_rules! answer {
             ($server:ident, $service:expr) => {{

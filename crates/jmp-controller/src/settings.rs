@@ -46,8 +46,14 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
-    /// Size of a request message, bytes.
+    /// Size of a message of exporters, administrators and routers, bytes.
     pub message: usize,
+    /// The same for what clients ask for.
+    pub request: usize,
+    /// The same for those without a good token: messages are read before it is found out who calls.
+    pub stranger_message: usize,
+    /// How long a connection may stay on which nobody has shown a good token.
+    pub stranger: Duration,
     /// Failed authentications of one address within a minute, after which it has to wait.
     pub failures_per_minute: u32,
     /// Liveness probes of connections.
@@ -87,6 +93,9 @@ impl Default for Limits {
             connections_per_address: 16_384,
             handshake: Duration::from_secs(10),
             message: 4 * 1024 * 1024,
+            request: 128 * 1024,
+            stranger_message: 4 * 1024,
+            stranger: Duration::from_secs(60),
             failures_per_minute: 60,
             keep_alive: KeepAlive {
                 interval: Duration::from_secs(20),

@@ -29,6 +29,7 @@ impl Controllers {
         if name.is_empty() {
             return Err(Status::unknown("empty lease name"));
         }
+        crate::names::check_length(&name)?;
         let lease = Key::new(caller.key.namespace.clone(), name);
         let deadline = Instant::now() + self.context.settings.dial_wait;
         self.context.guards.dials.check(caller.identity())?;

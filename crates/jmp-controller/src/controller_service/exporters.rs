@@ -14,12 +14,16 @@ use super::Controllers;
 use crate::audit;
 use crate::authentication::Caller;
 use crate::exporter_sessions::{ListenStream, StatusStream};
+use crate::names;
 
 const EXPORTER: &[IdentityKind] = &[IdentityKind::Exporter];
 /// Devices of one exporter.
 const DEVICES: usize = 4096;
 /// Labels of the process, and of each device.
 const LABELS: usize = 256;
+/// Bytes of labels and devices together, as JSON. With the words of administrators and the last
+/// status an exporter stays below what the store takes.
+const REGISTRATION: usize = 512 * 1024;
 /// Bytes of a reason or status message.
 const TEXT: usize = 16 * 1024;
 
@@ -41,10 +45,13 @@ impl Controllers {
             if !self.registers_for_each_lease(&caller.key) {
                 self.refuse_second_process(&caller, ACTION).await?;
             }
+            let labels = process_labels(request.labels)?;
+            let devices = devices(request.reports)?;
+            fits(&labels, &devices)?;
             let event = Event::Registered {
                 exporter: caller.key.clone(),
-                labels: process_labels(request.labels)?,
-                devices: devices(request.reports)?,
+                labels,
+                devices,
             };
             context.engine.event(event).await
         };
@@ -69,7 +76,10 @@ impl Controllers {
             reason: cut(request.into_inner().reason),
         };
         let resource = audit::resource("exporter", &caller.key);
-        let work = context.engine.event(event);
+        let work = async {
+            self.slow_down(&caller)?;
+            context.engine.event(event).await
+        };
         context.audited(&caller, ACTION, resource, work).await?;
         tracing::info!(exporter = %caller.key, "exporter unregistered");
         Ok(v1::UnregisterResponse {})
@@ -125,6 +135,7 @@ impl Controllers {
         request: Request<v1::StatusRequest>,
     ) -> Result<StatusStream, Status> {
         let caller = self.context.caller(&request, EXPORTER)?;
+        self.slow_down(&caller)?;
         self.refuse_second_process(&caller, "Status").await?;
         let (number, outbox) = self.context.exporters.open_status(&caller);
         // From here on the stream says goodbye when it is dropped.
@@ -154,6 +165,8 @@ impl Controllers {
         if name.is_empty() {
             return Err(Status::unknown("empty lease name"));
         }
+        self.slow_down(&caller)?;
+        names::check_length(&name)?;
         let key = Key::new(caller.key.namespace.clone(), name);
         let lease = self
             .context
@@ -221,6 +234,18 @@ fn devices(reports: Vec<v1::DriverInstanceReport>) -> Result<Vec<Device>, Status
             })
         })
         .collect()
+}
+
+/// Too large a registration must not get as far as the store: what that refuses makes the engine read
+/// everything anew.
+fn fits(labels: &BTreeMap<String, String>, devices: &[Device]) -> Result<(), Status> {
+    let size = serde_json::to_vec(&(labels, devices)).map_or(usize::MAX, |text| text.len());
+    if size <= REGISTRATION {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "the registration has {size} bytes as JSON; at most {REGISTRATION} are accepted"
+    )))
 }
 
 fn bounded(what: &str, number: usize, limit: usize) -> Result<(), Status> {

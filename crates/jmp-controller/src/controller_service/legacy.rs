@@ -11,6 +11,7 @@ use super::Controllers;
 use crate::audit;
 use crate::authentication::Caller;
 use crate::convert;
+use crate::names;
 
 const CLIENT: &[IdentityKind] = &[IdentityKind::Client];
 
@@ -22,7 +23,10 @@ impl Controllers {
         request: Request<v1::GetLeaseRequest>,
     ) -> Result<v1::GetLeaseResponse, Status> {
         let caller = self.context.caller(&request, CLIENT)?;
-        let key = Key::new(caller.key.namespace.clone(), request.into_inner().name);
+        self.context.guards.reads.check(caller.identity())?;
+        let name = request.into_inner().name;
+        names::check_length(&name)?;
+        let key = Key::new(caller.key.namespace.clone(), name);
         let lease = match self.context.engine.present(&key).await? {
             Some(lease) => lease,
             None => self.stored(&key).await?,
@@ -104,7 +108,11 @@ impl Controllers {
             .audited_caller(&request, &both, ACTION, "")
             .await?;
         let key = Key::new(caller.key.namespace.clone(), request.into_inner().name);
-        let work = self.release(&caller, &key);
+        let work = async {
+            names::check_length(&key.name)?;
+            self.context.guards.changes.check(caller.identity())?;
+            self.release(&caller, &key).await
+        };
         let resource = audit::resource("lease", &key);
         self.context
             .audited(&caller, ACTION, resource, work)
@@ -159,6 +167,7 @@ impl Controllers {
         request: Request<v1::ListLeasesRequest>,
     ) -> Result<v1::ListLeasesResponse, Status> {
         let caller = self.context.caller(&request, CLIENT)?;
+        self.context.guards.reads.check(caller.identity())?;
         let names = self
             .context
             .view

@@ -37,7 +37,7 @@ pub struct News {
     caller: Caller,
     /// When the token ends, as far as is known.
     ends: Timestamp,
-    _place: Place,
+    _place: Place<String>,
 }
 
 // === impl News ===
@@ -49,7 +49,7 @@ impl News {
     ///
     /// RESOURCE_EXHAUSTED when the caller listens too often already.
     pub fn of(context: Arc<Context>, caller: &Caller) -> Result<Self, Status> {
-        let place = context.guards.watches.take(&caller.identity())?;
+        let place = context.guards.watches.watch(caller.identity())?;
         let news = Self {
             changes: context.view.subscribe(),
             ends: caller.expires_at,

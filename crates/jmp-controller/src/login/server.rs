@@ -20,9 +20,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::LoginService;
+use crate::limits::{Places, peer_network};
 
 /// Connections at one time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 256;
+/// Those of one host, which must not keep the others out; more are closed at once.
+const CONNECTIONS_OF_ONE: usize = 32;
 /// The longest time for a TLS handshake and for the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// The longest life of a connection, whatever it does.
@@ -47,6 +50,7 @@ pub async fn serve(
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let tls = TlsAcceptor::from(Arc::new(config));
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let hosts = Places::new(CONNECTIONS_OF_ONE);
     let connections = TaskTracker::new();
     let accepting = async {
         loop {
@@ -62,6 +66,10 @@ pub async fn serve(
                     continue;
                 }
             };
+            let Some(host) = hosts.take(peer_network(peer.ip())) else {
+                tracing::debug!(%peer, "login endpoint: too many connections of this host");
+                continue;
+            };
             let (tls, service) = (tls.clone(), Arc::clone(&service));
             let stop = stop.clone();
             connections.spawn(async move {
@@ -69,7 +77,7 @@ pub async fn serve(
                 let bounded = timeout(CONNECTION_TIME, whole);
                 let ended = stop.run_until_cancelled(bounded).await;
                 tracing::trace!(%peer, ?ended, "login endpoint: connection ended");
-                drop(place);
+                drop((place, host));
             });
         }
     };

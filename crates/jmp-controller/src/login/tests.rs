@@ -220,6 +220,38 @@ async fn idle_connections_do_not_hold_up_the_end() {
         .unwrap();
 }
 
+/// Those who say nothing have ten seconds each; meanwhile the others get in.
+#[tokio::test]
+async fn one_host_cannot_take_all_places() {
+    let running = Running::start().await;
+    let mut held = Vec::new();
+    for _ in 0..32 {
+        held.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    let mut next = TcpStream::connect(running.address).await.unwrap();
+    let mut answer = Vec::new();
+    let closed = next.read_to_end(&mut answer);
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(5), closed).await;
+    assert!(closed.is_ok(), "it is closed at once");
+    held.pop();
+    let answer = async {
+        loop {
+            let mut stream = TcpStream::connect(running.address).await.unwrap();
+            // A place is free again as soon as the server has noticed.
+            let mut byte = [0];
+            let read = stream.read(&mut byte);
+            let read = tokio::time::timeout(std::time::Duration::from_millis(100), read).await;
+            if read.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), answer)
+        .await
+        .expect("there is room again");
+    running.stop().await;
+}
+
 #[test]
 fn arbitrary_bytes_are_survived() {
     for data in [

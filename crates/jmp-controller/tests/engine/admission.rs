@@ -5,13 +5,14 @@ use std::time::Duration;
 use jmp_controller::settings::Settings;
 use jmp_proto::health::v1::HealthCheckRequest;
 use jmp_proto::health::v1::health_client::HealthClient;
+use jmp_proto::jumpstarter::client::v1::client_service_client::ClientServiceClient;
 use jmp_proto::v1;
 use jmp_wire::connection::Connection;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 
-use crate::lab::{Lab, refused};
+use crate::lab::{Lab, ask, refused};
 use crate::world::{controller_calls, register};
 
 #[tokio::test(start_paused = true)]
@@ -26,7 +27,7 @@ async fn messages_and_headers_have_a_limit() {
     refused(
         calls.register(large.clone()).await,
         Code::InvalidArgument,
-        "1048576 are allowed",
+        "at most 524288 are accepted",
     );
     large
         .labels
@@ -52,6 +53,54 @@ async fn messages_and_headers_have_a_limit() {
     let mut calls =
         v1::controller_service_client::ControllerServiceClient::with_origin(connection, origin);
     calls.register(register()).await.unwrap_err();
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_may_send_little_and_do_not_stay() {
+    let lab = Lab::new().await;
+    let (mut me, _) = lab.client("me").await;
+    let long = ask(&"a,".repeat(10_000));
+    refused(
+        me.create_lease(long.clone()).await,
+        Code::InvalidArgument,
+        "selector",
+    );
+    let endless = ask(&"a,".repeat(100_000));
+    refused(
+        me.create_lease(endless).await,
+        Code::ResourceExhausted,
+        "message length too large",
+    );
+    let mut strangers = Vec::new();
+    for words in [&[][..], &[("authorization", "Bearer a.b.c")]] {
+        let connection = lab.connect(words).await;
+        let origin = connection.origin();
+        let mut calls = ClientServiceClient::with_origin(connection.clone(), origin.clone());
+        refused(
+            calls.create_lease(long.clone()).await,
+            Code::ResourceExhausted,
+            "message length too large",
+        );
+        let mut health = HealthClient::with_origin(connection.clone(), origin);
+        let mut watched = health
+            .watch(HealthCheckRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
+        watched.message().await.unwrap();
+        strangers.push((connection, watched));
+    }
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert!(strangers.iter().all(|(stranger, _)| !stranger.is_closed()));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(strangers.iter().all(|(stranger, _)| stranger.is_closed()));
+    let parent = "namespaces/default".into();
+    let list = jmp_proto::jumpstarter::client::v1::ListLeasesRequest {
+        parent,
+        ..Default::default()
+    };
+    me.list_leases(list).await.expect("who is known stays");
     lab.stop().await;
 }
 

@@ -250,6 +250,7 @@ async fn failed_attempts_hurt_only_those_who_fail() {
         let mut expired = connect(&format!("Bearer {old}")).await;
         refused(expired.register().await, Code::Unknown, "token is expired");
         tokio::time::sleep(Duration::from_secs(60)).await;
+        let mut guessing = connect("Bearer eyJh.eyJh.c2ln").await;
         let status = guessing.register().await.unwrap_err();
         assert_eq!(status.code(), Code::Unknown);
         lab.stop().await;

@@ -1,7 +1,10 @@
 //! The audit record.
 
 use jmp_proto::jmp::v1::{AuditRecord, ListAuditRequest};
-use jmp_proto::jumpstarter::client::v1::{DeleteLeaseRequest, RotateTokenRequest};
+use jmp_proto::jumpstarter::client::v1::client_service_client::ClientServiceClient;
+use jmp_proto::jumpstarter::client::v1::{
+    DeleteLeaseRequest, RotateTokenRequest, UpdateLeaseRequest,
+};
 use jmp_proto::v1::{ReleaseLeaseRequest, UnregisterRequest};
 use tonic::Code;
 
@@ -114,6 +117,87 @@ async fn refused_callers_are_recorded_within_limits() {
     let refusals = found.iter().filter(|row| row.actor == "-").count();
     assert!((50..=110).contains(&refusals), "{refusals}");
     assert!(found.iter().all(|row| !row.detail.contains("a.b.c")));
+    lab.stop().await;
+}
+
+/// Neither has one host with many addresses more rows, nor have many hosts without end.
+#[tokio::test(start_paused = true)]
+async fn strangers_cannot_fill_the_disk() {
+    let lab = Lab::new().await;
+    let mut senseless = ask("board=a");
+    senseless.lease = None;
+    let rows_of = async |host: u16, network: u16| {
+        let address = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, network, 0, 0, 0, host);
+        let connection = lab.connect_from(address.into(), &[]).await;
+        let origin = connection.origin();
+        let mut stranger = ClientServiceClient::with_origin(connection, origin);
+        for _ in 0..60 {
+            let refused = stranger.create_lease(senseless.clone()).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument);
+        }
+    };
+    for host in 0..5 {
+        rows_of(host, 0).await;
+    }
+    let query = jmp_store::AuditQuery {
+        limit: 10_000,
+        ..jmp_store::AuditQuery::default()
+    };
+    let count = async || {
+        let audit = &lab.controller.context().audit;
+        let found = audit.list_audit(query.clone()).await.unwrap().records;
+        found.iter().filter(|row| row.actor == "-").count()
+    };
+    assert!((50..=110).contains(&count().await), "{}", count().await);
+    for network in 1..30 {
+        rows_of(1, network).await;
+    }
+    assert!((400..=600).contains(&count().await), "{}", count().await);
+    lab.stop().await;
+}
+
+/// Also of requests that make no sense, with who sent them.
+#[tokio::test(start_paused = true)]
+async fn senseless_changes_leave_rows_with_their_callers() {
+    let lab = Lab::new().await;
+    let (mut me, _) = lab.client("me").await;
+    let mut empty = ask("board=a");
+    empty.lease = None;
+    let name = "leases/x".to_owned();
+    let parent = "default".to_owned();
+    for refused in [
+        me.create_lease(empty).await.map(drop),
+        me.update_lease(UpdateLeaseRequest::default())
+            .await
+            .map(drop),
+        me.delete_lease(DeleteLeaseRequest { name }).await.map(drop),
+        me.rotate_token(RotateTokenRequest { parent })
+            .await
+            .map(drop),
+    ] {
+        assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let mut admin = lab.admin().await;
+    let refused = admin.delete_resource(named("spoon", "x")).await;
+    assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+    let found = rows(&lab, ListAuditRequest::default()).await;
+    let told: Vec<(&str, &str)> = found
+        .iter()
+        .rev()
+        .filter(|row| row.result == "INVALID_ARGUMENT")
+        .map(|row| (row.actor.as_str(), row.action.as_str()))
+        .collect();
+    let me = "client:default:me";
+    assert_eq!(
+        told,
+        [
+            (me, "CreateLease"),
+            (me, "UpdateLease"),
+            (me, "DeleteLease"),
+            (me, "RotateToken"),
+            ("admin:root", "DeleteResource"),
+        ]
+    );
     lab.stop().await;
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
+use jmp_auth::pki::Authority;
 use jmp_auth::{IdentityKeys, TunnelKeys};
 use jmp_controller::clock::VirtualClock;
 use jmp_controller::credentials::bootstrap_administrator;
@@ -46,13 +47,18 @@ impl Lab {
     }
 
     pub async fn with(settings: Settings) -> Self {
+        Self::signing(settings, None).await
+    }
+
+    /// With an authority that signs for routers.
+    pub async fn signing(settings: Settings, signer: Option<Arc<Authority>>) -> Self {
         let clock = Arc::new(VirtualClock::new(Timestamp::from_second(START).unwrap()));
         let controller = Controller::start(Parts {
             store: Arc::new(MemoryStore::new()),
             identity_keys: Arc::new(IdentityKeys::generate().unwrap()),
             tunnel_keys: Arc::new(TunnelKeys::generate().unwrap()),
             authority: "AUTHORITY".into(),
-            signer: None,
+            signer,
             settings,
             pool: jmp_lease::pool::Settings::default(),
             clock: Arc::clone(&clock) as _,
@@ -72,9 +78,16 @@ impl Lab {
 
     /// A connection whose calls carry these words.
     pub async fn connect(&self, words: &[(&'static str, &str)]) -> Connection {
+        self.connect_from([192, 0, 2, 7].into(), words).await
+    }
+
+    pub async fn connect_from(
+        &self,
+        address: std::net::IpAddr,
+        words: &[(&'static str, &str)],
+    ) -> Connection {
         let (ours, theirs) = tokio::io::duplex(1024 * 1024);
-        self.controller
-            .accept_io(theirs, Some([192, 0, 2, 7].into()));
+        self.controller.accept_io(theirs, Some(address));
         let mut metadata = HeaderMap::new();
         for (key, value) in words {
             metadata.insert(*key, HeaderValue::from_str(value).unwrap());

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use jmp_proto::jumpstarter::client::v1::{DeleteLeaseRequest, Lease, UpdateLeaseRequest};
+use jmp_proto::jumpstarter::client::v1::{
+    DeleteLeaseRequest, Lease, ListExportersRequest, UpdateLeaseRequest,
+};
+use jmp_proto::v1;
+use jmp_proto::v1::controller_service_client::ControllerServiceClient;
 use serde_json::json;
 use tonic::Code;
 
@@ -398,5 +402,70 @@ async fn changing_calls_have_a_limit() {
     assert!((50..=100).contains(&refusals), "{refusals}");
     // Reading goes on.
     refused(me.get_lease(get(name)).await, Code::Unknown, "not found");
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_only_look_have_a_limit_too() {
+    let lab = Lab::new().await;
+    let (mut me, token) = lab.client("me").await;
+    let (mut other, _) = lab.client("other").await;
+    let list = ListExportersRequest {
+        parent: "namespaces/default".into(),
+        ..ListExportersRequest::default()
+    };
+    let mut refusals = 0;
+    for _ in 0..2500 {
+        let result = me.list_exporters(list.clone()).await;
+        refusals += usize::from(result.is_err_and(|status| {
+            assert_eq!(status.code(), Code::ResourceExhausted);
+            true
+        }));
+    }
+    assert!((400..=500).contains(&refusals), "{refusals}");
+    let mut watcher = lab.watcher("me", &token).await;
+    let describe = jmp_proto::jmp::v1::DescribeResourceRequest {
+        name: "namespaces/default/exporters/x".into(),
+    };
+    refused(
+        watcher.describe(describe).await,
+        Code::ResourceExhausted,
+        "too many calls",
+    );
+    other.list_exporters(list.clone()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    me.list_exporters(list).await.unwrap();
+    lab.stop().await;
+}
+
+/// Errors name what does not exist; they have to fit into the head of an answer.
+#[tokio::test(start_paused = true)]
+async fn endless_names_are_refused_with_short_words() {
+    let lab = Lab::new().await;
+    let (mut me, token) = lab.client("me").await;
+    let long = "x".repeat(100_000);
+    let name = format!("namespaces/default/leases/{long}");
+    let connection = lab.identified("Client", ("default", "me"), &token).await;
+    let origin = connection.origin();
+    let mut old = ControllerServiceClient::with_origin(connection, origin);
+    let lease_name = long.clone();
+    let dialled = old.dial(v1::DialRequest { lease_name }).await.map(drop);
+    let name_only = long.clone();
+    let found = old.get_lease(v1::GetLeaseRequest { name: name_only });
+    let found = found.await.map(drop);
+    let released = old.release_lease(v1::ReleaseLeaseRequest { name: long });
+    let released = released.await.map(drop);
+    for result in [
+        me.get_lease(get(&name)).await.map(drop),
+        me.delete_lease(delete(&name)).await.map(drop),
+        dialled,
+        found,
+        released,
+    ] {
+        let status = result.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert!(status.message().contains("longer than 253 bytes"));
+        assert!(status.message().len() < 400);
+    }
     lab.stop().await;
 }

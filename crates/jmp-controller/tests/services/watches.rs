@@ -210,6 +210,14 @@ async fn objects_are_described_without_secrets() {
     let object: Value = serde_json::from_str(&found.resource).unwrap();
     assert_eq!(object["kind"], "Lease");
     assert_eq!(object["status"]["exporterRef"]["name"], "bench");
+    // Another one waits, and describes how things stand now.
+    let waiting = me.create_lease(ask("board=a")).await.unwrap().into_inner();
+    let found = watcher.describe(describe(&waiting.name)).await.unwrap();
+    let object: Value = serde_json::from_str(&found.into_inner().resource).unwrap();
+    let condition = &object["status"]["conditions"][0];
+    assert_eq!(condition["type"], "Pending");
+    let message = condition["message"].as_str().unwrap();
+    assert!(message.contains("place 1 of 1"), "{message}");
     let name = "namespaces/default/exporters/bench";
     let found = watcher.describe(describe(name)).await.unwrap().into_inner();
     let object: Value = serde_json::from_str(&found.resource).unwrap();
