@@ -12,14 +12,22 @@ use jmp_proto::jmp::v1::router_control_service_server::RouterControlService;
 use jmp_proto::jmp::v1::router_instruction::Instruction;
 use jmp_proto::jmp::v1::router_message::Message;
 use jmp_types::resource::{Key, Lease};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::audit::{self, Entry};
 use crate::authentication::Caller;
 use crate::context::Context;
 use crate::routers::{Ends, Joined};
 
+/// What rows call it that a router is given the keys of tunnels.
+const ACTION: &str = "JoinRouter";
 /// How long a router may take to say hello.
 const HELLO: Duration = Duration::from_secs(10);
+/// How often a router hears the time: its clock may be set while it is connected.
+const TIME_AGAIN: Duration = Duration::from_secs(60);
+/// How often it gets another certificate, which is good for a year.
+const CERTIFICATE_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// The service.
 #[derive(Clone)]
@@ -42,7 +50,12 @@ impl RouterControl {
         Self { context }
     }
 
-    fn welcome(&self, hello: &proto::RouterHello) -> Result<proto::RouterInstruction, Status> {
+    /// Keys and time, and a certificate for the `endpoint` of the router if one is due.
+    fn welcome(
+        &self,
+        endpoint: &str,
+        certificate: bool,
+    ) -> Result<proto::RouterInstruction, Status> {
         let context = &self.context;
         let now = context.now();
         let mut welcome = proto::RouterWelcome {
@@ -50,8 +63,8 @@ impl RouterControl {
             time: Some(crate::convert::timestamp(now)),
             ..proto::RouterWelcome::default()
         };
-        if let Some(authority) = &context.signer {
-            let host = host(&hello.endpoint);
+        if let Some(authority) = context.signer.as_ref().filter(|_| certificate) {
+            let host = host(endpoint);
             let names = ServerNames::new([host, "localhost", "127.0.0.1"]).map_err(|error| {
                 Status::invalid_argument(format!("endpoint of the router: {error}"))
             })?;
@@ -133,7 +146,8 @@ impl RouterControlService for RouterControl {
         request: Request<Streaming<proto::RouterMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let context = Arc::clone(&self.context);
-        let caller: Caller = context.caller(&request, &[IdentityKind::Router])?;
+        let kinds = [IdentityKind::Router];
+        let caller: Caller = context.audited_caller(&request, &kinds, ACTION, "").await?;
         let mut messages = request.into_inner();
         let first = tokio::time::timeout(HELLO, messages.message())
             .await
@@ -148,7 +162,14 @@ impl RouterControlService for RouterControl {
                 "the router's hello lacks its public endpoint",
             ));
         }
-        let welcome = self.welcome(&hello)?;
+        let endpoint = hello.endpoint.clone();
+        let welcome = self.welcome(&endpoint, true)?;
+        let mut entry = Entry::new(&caller, ACTION, audit::resource("router", &caller.key));
+        entry.detail = format!("serves at {endpoint}");
+        // Tunnels must not depend on there being room for a row.
+        if let Err(status) = context.record(entry, Ok(())).await {
+            tracing::warn!(%status, "a router joined");
+        }
         tracing::info!(
             router = hello.name,
             endpoint = hello.endpoint,
@@ -156,6 +177,7 @@ impl RouterControlService for RouterControl {
         );
         let Joined {
             number,
+            backlog,
             mut instructions,
             stop,
         } = context.routers.join(&caller, hello);
@@ -163,10 +185,15 @@ impl RouterControlService for RouterControl {
             context: Arc::clone(&context),
             number,
         };
-        let stopping = context.stopping.clone();
+        let (stopping, api) = (context.stopping.clone(), self.clone());
         let outgoing = async_stream::stream! {
             let _leave = leave;
             yield Ok(welcome);
+            for close in backlog {
+                yield Ok(close);
+            }
+            let mut certified = Instant::now();
+            let mut told = certified;
             let heard = hear(Arc::clone(&context), number, messages);
             let mut heard = std::pin::pin!(heard);
             loop {
@@ -182,6 +209,17 @@ impl RouterControlService for RouterControl {
                     status = &mut heard => {
                         tracing::info!(%status, "router left");
                         return;
+                    }
+                    () = tokio::time::sleep_until(told + TIME_AGAIN) => {
+                        told = Instant::now();
+                        let is_due = told - certified >= CERTIFICATE_AGAIN;
+                        match api.welcome(&endpoint, is_due) {
+                            Ok(again) => yield Ok(again),
+                            Err(status) => tracing::error!(%status, "a router gets no certificate"),
+                        }
+                        if is_due {
+                            certified = told;
+                        }
                     }
                     () = stop.cancelled() => {
                         yield Err(replaced());

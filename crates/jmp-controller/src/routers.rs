@@ -1,9 +1,10 @@
 //! The routers that are connected: which one a tunnel goes through, what is closed, what is counted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jmp_auth::Subject;
 use jmp_proto::jmp::v1 as proto;
 use jmp_proto::jmp::v1::router_instruction::Instruction;
 use jmp_types::resource::Key;
@@ -20,11 +21,16 @@ const FRESH: Duration = Duration::from_secs(15);
 const LAST_WORD: Duration = Duration::from_secs(60);
 /// Tunnels that are remembered at most.
 const TUNNELS: usize = 100_000;
+/// Closed leases that are remembered at most; 200 bytes each.
+const CLOSED: usize = 100_000;
 /// Instructions that may wait for a router.
 const OUTBOX: usize = 1024;
 /// How long a closed lease is remembered for routers that come back: tokens of tunnels live half
 /// an hour, and their clocks may be off by a minute.
 const REMEMBERED: Duration = Duration::from_secs(32 * 60);
+
+/// Why a tunnel ends that its lease has left behind.
+const OVER: &str = "the lease has ended";
 
 /// Between whom a tunnel is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +81,8 @@ struct State {
     last: u64,
     routers: HashMap<u64, Router>,
     tunnels: HashMap<String, Tunnel>,
-    closed: Vec<(proto::CloseTunnels, Instant)>,
+    /// What was closed lately and until when that is remembered, oldest first.
+    closed: VecDeque<(proto::CloseTunnels, Instant)>,
 }
 
 #[derive(Debug)]
@@ -111,6 +118,8 @@ struct Tunnel {
 /// The controller's end of a router's stream.
 pub(crate) struct Joined {
     pub number: u64,
+    /// What was closed while the router was away; comes first.
+    pub backlog: Vec<proto::RouterInstruction>,
     pub instructions: mpsc::Receiver<proto::RouterInstruction>,
     pub stop: CancellationToken,
 }
@@ -218,10 +227,10 @@ impl Routers {
             }
             !replaced
         });
-        state.closed.retain(|(_, until)| *until > now);
-        for (close, _) in &state.closed {
-            let _ = outbox.try_send(instruction(close.clone()));
-        }
+        state.forget_closed(now);
+        let closed = state.closed.iter();
+        let backlog = closed.map(|(close, _)| instruction(close.clone()));
+        let backlog = backlog.collect();
         let name = Some(hello.name).filter(|name| !name.is_empty());
         state.routers.insert(
             number,
@@ -242,6 +251,7 @@ impl Routers {
         );
         Joined {
             number,
+            backlog,
             instructions,
             stop,
         }
@@ -253,7 +263,8 @@ impl Routers {
     }
 
     /// A router told how it is. `lookup` tells the ends of a lease that this life of the controller
-    /// made no tunnel for.
+    /// made no tunnel for. Tunnels that should not be there are closed: an earlier life may have ended
+    /// right after it had written that their lease is over.
     pub(crate) fn loaded(
         &self,
         number: u64,
@@ -268,43 +279,58 @@ impl Routers {
             router.load = load;
         }
         for usage in using {
-            self.account(&mut state, &usage, &lookup);
+            let Err(reason) = self.account(&mut state, &usage, &lookup) else {
+                continue;
+            };
+            if let Some(router) = state.routers.get(&number) {
+                router.tell(proto::CloseTunnels {
+                    lease: String::new(),
+                    stream: usage.stream,
+                    reason: reason.to_owned(),
+                });
+            }
         }
     }
 
     /// A tunnel is over.
     pub(crate) fn ended(&self, usage: &proto::TunnelUse, lookup: impl Fn(&Key) -> Option<Ends>) {
         let mut state = self.lock();
-        self.account(&mut state, usage, &lookup);
+        // That it should have ended does not matter any more.
+        let _ = self.account(&mut state, usage, &lookup);
         state.tunnels.remove(&usage.stream);
     }
 
+    /// Counts what went through a tunnel. An error says why it must not go on.
     fn account(
         &self,
         state: &mut State,
         usage: &proto::TunnelUse,
         lookup: &impl Fn(&Key) -> Option<Ends>,
-    ) {
+    ) -> Result<(), &'static str> {
         if !state.tunnels.contains_key(&usage.stream) {
             let Some(lease) = parse(&usage.lease) else {
-                return;
+                return Ok(());
             };
-            let Some(ends) = lookup(&lease) else { return };
+            let ends = lookup(&lease).ok_or(OVER)?;
+            let holder = Subject::client(&ends.namespace, &ends.client, "").identity();
+            if !usage.client.is_empty() && usage.client != holder {
+                return Err("permission denied: the lease was transferred");
+            }
             state.remember(&usage.stream, lease, ends, true);
         }
         let Some(tunnel) = state.tunnels.get_mut(&usage.stream) else {
-            return;
+            // There is no room to remember it.
+            return Ok(());
         };
         let to_exporter = usage.bytes_to_exporter.saturating_sub(tunnel.to_exporter);
         let to_client = usage.bytes_to_client.saturating_sub(tunnel.to_client);
         tunnel.to_exporter = usage.bytes_to_exporter;
         tunnel.to_client = usage.bytes_to_client;
         tunnel.heard = Instant::now();
-        if tunnel.inherited {
-            tunnel.inherited = false;
-            return;
+        if !std::mem::take(&mut tunnel.inherited) {
+            self.metrics.forwarded(&tunnel.ends, to_exporter, to_client);
         }
-        self.metrics.forwarded(&tunnel.ends, to_exporter, to_client);
+        if tunnel.over { Err(OVER) } else { Ok(()) }
     }
 
     /// A tunnel was made.
@@ -396,21 +422,32 @@ impl State {
 
     fn close(&mut self, close: proto::CloseTunnels) {
         let now = Instant::now();
-        self.closed.retain(|(_, until)| *until > now);
+        self.forget_closed(now);
         for router in self.routers.values() {
-            if router.outbox.try_send(instruction(close.clone())).is_err() {
-                // It comes back and is told everything again.
-                tracing::warn!(router = router.name, "router does not keep up");
-                router.stop.cancel();
-            }
+            router.tell(close.clone());
         }
-        self.closed.push((close, now + REMEMBERED));
+        self.closed.push_back((close, now + REMEMBERED));
+    }
+
+    fn forget_closed(&mut self, now: Instant) {
+        let is_old = |(_, until): &(_, Instant)| *until <= now;
+        while self.closed.len() >= CLOSED || self.closed.front().is_some_and(is_old) {
+            self.closed.pop_front();
+        }
     }
 }
 
 // === impl Router ===
 
 impl Router {
+    fn tell(&self, close: proto::CloseTunnels) {
+        if self.outbox.try_send(instruction(close)).is_err() {
+            // It comes back and is told everything again.
+            tracing::warn!(router = self.name, "router does not keep up");
+            self.stop.cancel();
+        }
+    }
+
     fn is_usable(&self, now: Instant) -> bool {
         !self.load.draining
             && !self.outbox.is_closed()
@@ -442,5 +479,57 @@ fn parse(text: &str) -> Option<Key> {
 fn instruction(close: proto::CloseTunnels) -> proto::RouterInstruction {
     proto::RouterInstruction {
         instruction: Some(Instruction::Close(close)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jmp_auth::IdentityKind;
+
+    use super::*;
+    use crate::context::Peer;
+    use crate::probe::Probe;
+
+    fn caller() -> Caller {
+        let (_, probe) = Probe::wrap(tokio::io::empty(), CancellationToken::new());
+        Caller {
+            kind: IdentityKind::Router,
+            key: Key::new("default", "east"),
+            uid: "1".into(),
+            token_id: String::new(),
+            expires_at: jmp_types::Timestamp::MAX,
+            generation: 1,
+            peer: Peer::new(None, probe),
+        }
+    }
+
+    /// A busy lab ends more leases while a router is away than may wait for one that is there.
+    #[tokio::test(start_paused = true)]
+    async fn a_router_that_was_away_hears_of_everything_that_ended() {
+        let routers = Routers::new(Arc::default());
+        let lease = |number: usize| Key::new("default", format!("l{number}"));
+        for number in 0..OUTBOX + 500 {
+            routers.close_lease(&lease(number), OVER);
+        }
+        let mut joined = routers.join(&caller(), proto::RouterHello::default());
+        let told = joined.backlog.iter().map(|order| match &order.instruction {
+            Some(Instruction::Close(close)) => close.lease.clone(),
+            other => panic!("{other:?}"),
+        });
+        let wanted = (0..OUTBOX + 500).map(|number| lease(number).to_string());
+        assert!(told.eq(wanted));
+        // And there is room for what ends from now on.
+        for number in 0..OUTBOX {
+            routers.close_lease(&lease(number), OVER);
+        }
+        assert!(!joined.stop.is_cancelled());
+        assert!(joined.instructions.try_recv().is_ok());
+        tokio::time::advance(REMEMBERED + Duration::from_secs(1)).await;
+        let late = routers.join(&caller(), proto::RouterHello::default());
+        assert!(late.backlog.is_empty());
+        for number in 0..CLOSED + 10 {
+            routers.close_lease(&lease(number), OVER);
+        }
+        assert_eq!(routers.lock().closed.len(), CLOSED);
     }
 }

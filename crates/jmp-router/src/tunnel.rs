@@ -201,7 +201,10 @@ impl Tunnel {
             let Some(seat) = seat.get() else { continue };
             let received = seat.received.load(Ordering::Relaxed);
             match seat.role {
-                Some(TunnelRole::Client) => usage.bytes_to_client += received,
+                Some(TunnelRole::Client) => {
+                    usage.client.clone_from(&seat.owner);
+                    usage.bytes_to_client += received;
+                }
                 Some(TunnelRole::Exporter) => usage.bytes_to_exporter += received,
                 // Shipped tokens do not tell; no controller that asks for this issues them.
                 None if index == 0 => usage.bytes_to_client += received,

@@ -1,9 +1,14 @@
 //! Routers: which one is chosen, what they are told to close, what is counted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use jmp_auth::pki::Authority;
+use jmp_controller::clock::Clock;
+use jmp_controller::settings::Settings;
+use jmp_proto::jmp::v1::router_instruction::Instruction;
 use jmp_proto::jmp::v1::router_message::Message;
-use jmp_proto::jmp::v1::{RouterLoad, TunnelEnded, TunnelUse};
+use jmp_proto::jmp::v1::{RouterLoad, RouterWelcome, TunnelEnded, TunnelUse};
 use jmp_proto::jumpstarter::client::v1::UpdateLeaseRequest;
 use jmp_proto::v1;
 use tonic::Code;
@@ -255,7 +260,70 @@ fn usage(stream: &str, lease: &str, to_exporter: u64, to_client: u64) -> TunnelU
         lease: format!("default/{lease}"),
         bytes_to_exporter: to_exporter,
         bytes_to_client: to_client,
+        client: "client:default:me".into(),
     }
+}
+
+/// An earlier life of the controller may have ended between its writing and its telling.
+#[tokio::test(start_paused = true)]
+async fn tunnels_that_should_not_be_there_are_closed() {
+    let pair = Pair::new(&[]).await;
+    let mut router = FakeRouter::new(&pair.lab, "east", &[]).await;
+    let load = |usage| RouterLoad {
+        r#use: vec![usage],
+        ..tunnels(1)
+    };
+    router.load(load(usage("ours", &pair.lease, 1, 1))).await;
+    router.quiet().await;
+    router.load(load(usage("left", "long-over", 1, 1))).await;
+    let close = router.closing().await;
+    assert_eq!((close.stream.as_str(), close.lease.as_str()), ("left", ""));
+    assert!(close.reason.contains("has ended"), "{close:?}");
+    let other = TunnelUse {
+        client: "client:default:before".into(),
+        ..usage("theirs", &pair.lease, 1, 1)
+    };
+    router.load(load(other)).await;
+    let close = router.closing().await;
+    assert_eq!(close.stream, "theirs");
+    assert!(close.reason.contains("transferred"), "{close:?}");
+    // One that did not hear it hears it again.
+    release(&pair.lab, "me", &pair.token, &pair.lease).await;
+    assert_eq!(router.closing().await.stream, "");
+    router.load(load(usage("ours", &pair.lease, 2, 2))).await;
+    assert_eq!(router.closing().await.stream, "ours");
+    pair.lab.stop().await;
+}
+
+/// Clocks are set and certificates end while a router is connected.
+#[tokio::test(start_paused = true)]
+async fn a_router_hears_the_time_again_and_gets_another_certificate() {
+    let now = jmp_types::Timestamp::from_second(crate::lab::START).unwrap();
+    let authority = Arc::new(Authority::in_memory(now).unwrap());
+    let lab = Lab::signing(Settings::default(), Some(authority)).await;
+    let mut router = FakeRouter::new(&lab, "east", &[]).await;
+    let first = router.welcome.clone();
+    assert!(!first.certificate_chain.is_empty());
+    lab.clock.jump(7200);
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    let Instruction::Welcome(again) = router.instruction().await else {
+        panic!("no welcome");
+    };
+    let seconds = |welcome: &RouterWelcome| welcome.time.as_ref().unwrap().seconds;
+    assert!((7260..7270).contains(&(seconds(&again) - seconds(&first))));
+    assert_eq!(again.token_keys, first.token_keys);
+    assert!(again.certificate_chain.is_empty(), "none is due yet");
+    let mut other = None;
+    while other.is_none() {
+        if let Instruction::Welcome(again) = router.instruction().await {
+            let chain = again.certificate_chain;
+            other = Some(chain).filter(|chain| !chain.is_empty());
+        }
+    }
+    assert_ne!(other, Some(first.certificate_chain));
+    let passed = lab.clock.wall().duration_since(now).as_hours();
+    assert!((24..28).contains(&passed), "{passed} h");
+    lab.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -208,17 +208,32 @@ impl FakeRouter {
 
     /// What is to be closed next.
     pub async fn closing(&mut self) -> CloseTunnels {
-        let next = tokio::time::timeout(Duration::from_secs(5), self.instructions.message());
-        let next = next.await.expect("an instruction in time");
-        match next.unwrap().unwrap().instruction {
-            Some(Instruction::Close(close)) => close,
+        let next = tokio::time::timeout(Duration::from_secs(5), self.order());
+        match next.await.expect("an instruction in time") {
+            Instruction::Close(close) => close,
             other => panic!("no tunnels to close: {other:?}"),
         }
     }
 
     /// Nothing is to be done.
     pub async fn quiet(&mut self) {
-        silent(&mut self.instructions, Duration::from_millis(200)).await;
+        let heard = tokio::time::timeout(Duration::from_millis(200), self.order()).await;
+        assert!(heard.is_err(), "{heard:?}");
+    }
+
+    /// The next instruction that is no welcome; those are said again now and then.
+    async fn order(&mut self) -> Instruction {
+        loop {
+            match self.instruction().await {
+                Instruction::Welcome(_) => {}
+                order => return order,
+            }
+        }
+    }
+
+    pub async fn instruction(&mut self) -> Instruction {
+        let next = self.instructions.message().await.unwrap().unwrap();
+        next.instruction.unwrap()
     }
 
     /// Why the stream ended.
