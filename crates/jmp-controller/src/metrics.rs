@@ -9,6 +9,7 @@ use jmp_lease::pool::Counts;
 use jmp_types::resource::{Exporter, Lease};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::CounterWithExemplar;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -21,7 +22,7 @@ const OTHER: &str = "other";
 /// The figures.
 pub struct Metrics {
     registry: Mutex<Registry>,
-    acquisitions: Family<ResultLabel, Counter>,
+    acquisitions: Family<ResultLabel, CounterWithExemplar<ExemplarLabels>>,
     queue: Histogram,
     leases: Family<StateLabel, Gauge>,
     exporters: Family<StatusLabel, Gauge>,
@@ -44,6 +45,13 @@ struct Bound(Mutex<std::collections::HashSet<u64>>);
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+/// Whose lease it was that was counted last.
+#[derive(Clone, Debug, PartialEq, Eq, EncodeLabelSet)]
+struct ExemplarLabels {
+    client: String,
+    lease_id: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -181,19 +189,20 @@ impl Metrics {
         registry.register("connections", "Open connections", self.connections.clone());
     }
 
-    pub(crate) fn acquired(&self, waited: Duration) {
-        let result = "success";
-        self.acquisitions
-            .get_or_create(&ResultLabel { result })
-            .inc();
+    pub(crate) fn acquired(&self, client: &str, lease: &str, waited: Duration) {
+        self.count("success", client, lease);
         self.queue.observe(waited.as_secs_f64());
     }
 
-    pub(crate) fn failed(&self) {
-        let result = "failure";
+    pub(crate) fn failed(&self, client: &str, lease: &str) {
+        self.count("failure", client, lease);
+    }
+
+    fn count(&self, result: &'static str, client: &str, lease: &str) {
+        let labels = ExemplarLabels::new(client, lease);
         self.acquisitions
             .get_or_create(&ResultLabel { result })
-            .inc();
+            .inc_by(1, Some(labels), None);
     }
 
     /// Counts the time that an ended lease held its exporter.
@@ -297,6 +306,21 @@ impl Metrics {
     }
 }
 
+// === impl ExemplarLabels ===
+
+impl ExemplarLabels {
+    /// Names and values together are at most 128 characters long in OpenMetrics; the lease comes first.
+    fn new(client: &str, lease: &str) -> Self {
+        const ROOM: usize = 128 - "client".len() - "lease_id".len();
+        let lease_id: String = lease.chars().take(ROOM).collect();
+        let left = ROOM - lease_id.chars().count();
+        Self {
+            client: client.chars().take(left).collect(),
+            lease_id,
+        }
+    }
+}
+
 // === impl Bound ===
 
 impl Bound {
@@ -342,6 +366,26 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exemplars_fit_into_what_open_metrics_allows() {
+        let metrics = Metrics::new();
+        metrics.acquired("me", "l1", Duration::ZERO);
+        metrics.failed(&"ä".repeat(200), &"x".repeat(90));
+        let text = metrics.text(&Counts::default(), &[], 0);
+        let line = |result: &str| {
+            let name = format!("jumpstarter_lease_acquisitions_total{{result=\"{result}\"}} ");
+            let line = text.lines().find(|line| line.starts_with(&name));
+            line.expect("a counter").to_owned()
+        };
+        assert!(
+            line("success").contains(r#"# {client="me",lease_id="l1"} 1"#),
+            "{text}"
+        );
+        let long = line("failure");
+        assert!(long.contains(&"x".repeat(90)), "{long}");
+        assert_eq!(long.matches('ä').count(), 128 - 14 - 90);
+    }
 
     /// A client that gives every lease a tag of its own makes no series without end, and spoils the
     /// figures of nobody else.

@@ -87,6 +87,13 @@ impl Answer {
     }
 }
 
+/// Who holds a lease that was just saved.
+fn client_of<'a>(saved: &'a HashMap<Key, Box<Lease>>, lease: &Key) -> &'a str {
+    saved
+        .get(lease)
+        .map_or("", |lease| lease.spec.client_ref.name.as_str())
+}
+
 /// The object that an effect writes.
 fn saved(effect: &Effect) -> Option<Object> {
     match effect {
@@ -364,13 +371,13 @@ impl Engine {
     /// Everything but the saves.
     fn carry_out(&mut self, effects: Vec<Effect>) {
         let mut history = Vec::new();
-        let mut over: HashMap<Key, Box<Lease>> = HashMap::new();
+        let mut saved: HashMap<Key, Box<Lease>> = HashMap::new();
         for effect in effects {
             match effect {
-                Effect::SaveLease(lease) if lease.status.ended => {
-                    over.insert(lease.key(), lease);
+                Effect::SaveLease(lease) => {
+                    saved.insert(lease.key(), lease);
                 }
-                Effect::SaveLease(_) | Effect::SaveExporter(_) => {}
+                Effect::SaveExporter(_) => {}
                 Effect::Notify { exporter, notice } => {
                     self.parts.sessions.notify(&exporter, notice);
                 }
@@ -386,11 +393,13 @@ impl Engine {
                 }),
                 Effect::Acquired { lease, waited } => {
                     tracing::info!(lease = %lease, ?waited, "lease got its exporter");
-                    self.parts.metrics.acquired(waited);
+                    let client = client_of(&saved, &lease);
+                    self.parts.metrics.acquired(client, &lease.name, waited);
                 }
                 Effect::Failed { lease, reason } => {
                     tracing::info!(lease = %lease, reason, "lease cannot be satisfied");
-                    self.parts.metrics.failed();
+                    let client = client_of(&saved, &lease);
+                    self.parts.metrics.failed(client, &lease.name);
                 }
                 Effect::Ended {
                     lease,
@@ -401,7 +410,7 @@ impl Engine {
                 }
             }
         }
-        for lease in over.values() {
+        for lease in saved.values().filter(|lease| lease.status.ended) {
             self.parts.metrics.ended(lease);
         }
         if !history.is_empty() && self.history.try_send(history).is_err() {

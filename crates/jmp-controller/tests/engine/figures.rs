@@ -23,6 +23,7 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
     assert!(text.ends_with("# EOF\n"), "the end of OpenMetrics");
     let mut figures = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (line, _exemplar) = line.split_once(" # ").unwrap_or((line, ""));
         let (name, value) = line.rsplit_once(' ').expect(line);
         let value: f64 = value.parse().expect(line);
         assert!(name.starts_with("jumpstarter_"), "{line}");
@@ -70,7 +71,11 @@ async fn figures_have_the_names_of_shipped_controllers_and_those_for_charging() 
     me.create_lease(ask("board=a")).await.unwrap();
     me.create_lease(ask("board=nowhere")).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1200)).await;
-    let middle = parse(&get(address, "/metrics").await.1);
+    let text = get(address, "/metrics").await.1;
+    let held_by = held.name.rsplit('/').next().unwrap();
+    let exemplar = format!("# {{client=\"me\",lease_id=\"{held_by}\"}} 1");
+    assert!(text.contains(&exemplar), "{text}");
+    let middle = parse(&text);
     assert_eq!(middle["jumpstarter_leases{state=\"active\"}"], 1.0);
     assert_eq!(middle["jumpstarter_leases{state=\"waiting\"}"], 1.0);
     assert_eq!(middle["jumpstarter_leases{state=\"scheduled\"}"], 0.0);
