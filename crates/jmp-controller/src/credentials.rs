@@ -178,17 +178,22 @@ impl Context {
         Ok((object, token))
     }
 
-    /// Ends all tokens of the object with that key.
+    /// Ends all tokens of the object with that key, if that is `allowed` when nothing else changes.
     ///
     /// # Errors
     ///
-    /// NOT_FOUND and those of every change.
-    pub async fn revoke<T: Holder>(&self, key: &Key) -> Result<Arc<T>, Status> {
+    /// NOT_FOUND, those of `allowed` and of every change.
+    pub async fn revoke<T: Holder>(
+        &self,
+        key: &Key,
+        allowed: impl FnOnce() -> Result<(), Status> + Send + 'static,
+    ) -> Result<Arc<T>, Status> {
         let wanted = key.clone();
         let stored = self
             .engine
             .change::<T>(key, move |present| {
                 let mut object = present.ok_or_else(|| missing(T::KIND, &wanted))?.clone();
+                allowed()?;
                 let credential = object.credential_mut();
                 if !credential.revoked {
                     credential.generation += 1;

@@ -27,17 +27,25 @@ pub(super) async fn issue(
 
 /// Ends all tokens of the object.
 pub(super) async fn revoke(context: &Context, kind: Kind, key: &Key) -> Result<Object, Status> {
+    let always = || Ok(());
     Ok(match kind {
-        Kind::Client => Object::Client(Client::clone(&*context.revoke::<Client>(key).await?)),
+        Kind::Client => {
+            let revoked = context.revoke::<Client>(key, always).await?;
+            Object::Client(Client::clone(&revoked))
+        }
         Kind::Exporter => {
-            Object::Exporter(Exporter::clone(&*context.revoke::<Exporter>(key).await?))
+            let revoked = context.revoke::<Exporter>(key, always).await?;
+            Object::Exporter(Exporter::clone(&revoked))
         }
         Kind::Administrator => {
-            keeps_an_administrator(context, key)?;
-            let revoked = context.revoke::<Administrator>(key).await?;
-            Object::Administrator(Administrator::clone(&*revoked))
+            let others = keeps_an_administrator(context, key);
+            let revoked = context.revoke::<Administrator>(key, others).await?;
+            Object::Administrator(Administrator::clone(&revoked))
         }
-        Kind::Router => Object::Router(Router::clone(&*context.revoke::<Router>(key).await?)),
+        Kind::Router => {
+            let revoked = context.revoke::<Router>(key, always).await?;
+            Object::Router(Router::clone(&revoked))
+        }
         Kind::Lease | Kind::ExporterAccessPolicy => return Err(none(kind)),
     })
 }

@@ -344,14 +344,15 @@ pub(super) async fn list(
 
 /// Deletes the object; of leases that is their end.
 pub(super) async fn delete(context: &Context, kind: Kind, key: &Key) -> Result<Object, Status> {
+    let always = || Ok(());
     Ok(match kind {
-        Kind::Client => Object::Client(remove(context, key).await?),
-        Kind::Exporter => Object::Exporter(remove(context, key).await?),
-        Kind::ExporterAccessPolicy => Object::Policy(remove(context, key).await?),
-        Kind::Router => Object::Router(remove(context, key).await?),
+        Kind::Client => Object::Client(remove(context, key, always).await?),
+        Kind::Exporter => Object::Exporter(remove(context, key, always).await?),
+        Kind::ExporterAccessPolicy => Object::Policy(remove(context, key, always).await?),
+        Kind::Router => Object::Router(remove(context, key, always).await?),
         Kind::Administrator => {
-            keeps_an_administrator(context, key)?;
-            Object::Administrator(remove(context, key).await?)
+            let others = keeps_an_administrator(context, key);
+            Object::Administrator(remove(context, key, others).await?)
         }
         Kind::Lease => {
             let lease = context
@@ -373,25 +374,39 @@ pub(super) async fn delete(context: &Context, kind: Kind, key: &Key) -> Result<O
     })
 }
 
-async fn remove<T: Viewed>(context: &Context, key: &Key) -> Result<T, Status> {
-    match context.engine.change::<T>(key, |_| Ok(None)).await? {
+async fn remove<T: Viewed>(
+    context: &Context,
+    key: &Key,
+    allowed: impl FnOnce() -> Result<(), Status> + Send + 'static,
+) -> Result<T, Status> {
+    let change = |present: Option<&T>| match present {
+        Some(_) => allowed().map(|()| None),
+        None => Ok(None),
+    };
+    match context.engine.change::<T>(key, change).await? {
         Stored::Deleted(object) => Ok(Arc::unwrap_or_clone(object)),
         _ => Err(missing(T::KIND, key)),
     }
 }
 
-/// Somebody must be able to let others in.
-pub(super) fn keeps_an_administrator(context: &Context, key: &Key) -> Result<(), Status> {
-    let others = context
-        .view
-        .list::<Administrator>(None)
-        .iter()
-        .any(|other| other.metadata.key() != *key && !other.status.credential.revoked);
-    if others {
-        return Ok(());
+/// Somebody must be able to let others in. To be asked while nothing else changes: two administrators
+/// may want to be rid of each other.
+pub(super) fn keeps_an_administrator(
+    context: &Context,
+    key: &Key,
+) -> impl FnOnce() -> Result<(), Status> + Send + 'static {
+    let (view, key) = (Arc::clone(&context.view), key.clone());
+    move || {
+        let administrators = view.list::<Administrator>(None);
+        let mut others = administrators
+            .iter()
+            .filter(|one| one.metadata.key() != key);
+        if others.any(|other| !other.status.credential.revoked) {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(format!(
+            "admin {} is the last one with a good token: make another one first",
+            key.name
+        )))
     }
-    Err(Status::failed_precondition(format!(
-        "admin {} is the last one with a good token: make another one first",
-        key.name
-    )))
 }

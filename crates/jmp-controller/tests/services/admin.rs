@@ -353,6 +353,23 @@ async fn somebody_can_always_let_others_in() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_administrators_cannot_be_rid_of_each_other() {
+    let lab = Lab::new().await;
+    let second = lab
+        .create(manifest("Administrator", "second", json!({})))
+        .await;
+    let (mut one, mut other) = (lab.admin().await, lab.admin().await);
+    let results = tokio::join!(
+        one.revoke_credential(named("admin", "second")),
+        other.delete_resource(named("admin", "root")),
+    );
+    let good = usize::from(results.0.is_ok()) + usize::from(results.1.is_ok());
+    assert_eq!(good, 1, "{results:?}");
+    assert!(!second.token.is_empty());
+    lab.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_server_tells_about_itself() {
     let lab = Lab::new().await;
     let _device = lab.exporter("bench", "a").await;
