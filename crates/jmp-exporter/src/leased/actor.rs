@@ -84,6 +84,8 @@ pub(super) struct Actor {
     busy: watch::Sender<bool>,
     /// A lease that had its session; the controller may be slow to end it.
     served: Option<String>,
+    /// The controller said that the lease is over, and was not told yet that this was heard.
+    freed: bool,
     /// Came while devices were being opened for a lease, after which it wants to end.
     graceful: Option<u8>,
     sessions: u64,
@@ -128,6 +130,7 @@ impl Actor {
             current: None,
             busy,
             served: None,
+            freed: false,
             graceful: None,
             sessions: 0,
             runs: HookRuns::default(),
@@ -138,6 +141,7 @@ impl Actor {
     pub async fn live(mut self) -> Ended {
         loop {
             self.reconcile().await;
+            self.confirm_end();
             let is_busy = self.engaged.is_some() || self.opening.is_some();
             self.busy
                 .send_if_modified(|busy| std::mem::replace(busy, is_busy) != is_busy);
@@ -204,6 +208,7 @@ impl Actor {
                         "the controller has another lease for this exporter"
                     );
                 }
+                self.freed |= self.wanted.is_some() && wanted.is_none();
                 let name = wanted.as_ref().map(|lease| lease.name.clone());
                 self.wanted_name.send_replace(name);
                 self.wanted = wanted;
@@ -245,6 +250,18 @@ impl Actor {
         let is_new = self.opening.is_none() && self.served.as_ref() != Some(&lease.name);
         if is_new && self.exit.is_none() && self.exporter.accepts_session() {
             self.open(lease);
+        }
+    }
+
+    /// An exporter that was available before its lease was over, as after EndSession, says so again:
+    /// only what it says after it has heard of the end lets the controller lease it out at once.
+    fn confirm_end(&mut self) {
+        if !self.freed || self.engaged.is_some() || self.opening.is_some() {
+            return;
+        }
+        self.freed = false;
+        if self.wanted.is_none() && self.exporter.status() == ExporterStatus::Available {
+            self.reporter.confirm();
         }
     }
 

@@ -351,6 +351,21 @@ async fn two_leases_of_the_real_controller() {
     assert!(!lab.root.is_empty());
 }
 
+/// The controller's limit for exporters that do not say that they heard of the end is two seconds.
+#[tokio::test]
+async fn the_next_lease_begins_at_once() {
+    let lab = Lab::start("true").await;
+    for name in ["a", "b", "c", "d"] {
+        let client = lab.lease(name).await;
+        client.end_session().await.unwrap().unwrap();
+        lab.status(ExporterStatus::Available).await;
+        lab.delete(name).await;
+    }
+    let begun = tokio::time::Instant::now();
+    lab.lease("e").await;
+    assert!(begun.elapsed() < Duration::from_millis(1500));
+}
+
 #[tokio::test]
 async fn the_real_controller_is_killed_during_a_lease() {
     let mut lab = Lab::start("true").await;

@@ -157,13 +157,16 @@ impl Desk {
         .await
     }
 
+    /// All statuses, without repetitions.
     pub fn statuses(&self) -> Vec<&'static str> {
         let script = self.script();
-        script
+        let mut names: Vec<_> = script
             .reports
             .iter()
             .map(|report| report.0.name())
-            .collect()
+            .collect();
+        names.dedup();
+        names
     }
 
     pub fn lease(&self, name: &str, client: &str) {

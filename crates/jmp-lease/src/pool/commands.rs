@@ -5,6 +5,7 @@ use jmp_types::resource::{Kind, Lease, Reference};
 
 use super::access::Access;
 use super::api::{Actor, Effect, LeaseUpdate, NewLease, Refusal, RefusalKind};
+use super::condition;
 use super::leases::Ending;
 use super::outbox::Context;
 use super::space::{Entry, Phase, Space};
@@ -146,6 +147,13 @@ impl Space {
             return Ok(new.lease);
         }
         new.lease.metadata.generation += 1;
+        if new.phase == Phase::Held
+            && let Some(exporter) = new.exporter().map(ToOwned::to_owned)
+        {
+            let now = context.now.wall;
+            let end = time::expiry(&new.lease, now);
+            condition::assigned(&mut new.lease, &exporter, end, now);
+        }
         self.commit(new, context);
         self.schedule(context);
         Ok(self.outcome(name, context))
@@ -310,7 +318,15 @@ impl Space {
                 .out
                 .then(Effect::CloseTunnels { lease: key, reason });
         } else {
-            let message = "the holder changed the lease";
+            let times = Times::of(&new.lease.spec);
+            let end = shown(time::expiry(&new.lease, context.now.wall));
+            let message = match (new.phase, times.begin) {
+                (Phase::Held, _) => format!("the lease was changed: it ends at {end}"),
+                (Phase::Scheduled, Some(begin)) => {
+                    format!("the lease was changed: from {} to {end}", shown(begin))
+                }
+                _ => "the lease was changed".to_owned(),
+            };
             context
                 .out
                 .record((Kind::Lease, key), "Updated", message, false);

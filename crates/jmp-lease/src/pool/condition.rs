@@ -3,6 +3,8 @@
 use jmp_types::Timestamp;
 use jmp_types::resource::{Condition, Exporter, Lease};
 
+use super::time::shown;
+
 /// Waits for an exporter. Never returns to `False`: clients abort on that.
 pub(super) const PENDING: &str = "Pending";
 /// Has its exporter (`True`), or had it (`False`).
@@ -52,6 +54,24 @@ pub(super) fn set(
     let changed = *present != fresh;
     *present = fresh;
     changed
+}
+
+/// Says that a lease has its exporter, and until when; the text of it.
+pub(super) fn assigned(
+    lease: &mut Lease,
+    exporter: &str,
+    end: Timestamp,
+    now: Timestamp,
+) -> String {
+    let message = format!("exporter {exporter} is assigned until {}", shown(end));
+    let said = Said {
+        kind: READY,
+        status: true,
+        reason: "Ready",
+        message: message.clone(),
+    };
+    set_on_lease(lease, said, now);
+    message
 }
 
 pub(super) fn set_on_lease(lease: &mut Lease, said: Said<'_>, now: Timestamp) -> bool {

@@ -105,14 +105,7 @@ impl Space {
         lease.status.priority = grant.priority;
         lease.status.spot_access = grant.spot;
         let end = time::expiry(lease, wall);
-        let message = format!("exporter {exporter} is assigned until {}", shown(end));
-        let said = Said {
-            kind: READY,
-            status: true,
-            reason: "Ready",
-            message: message.clone(),
-        };
-        condition::set_on_lease(lease, said, wall);
+        let message = condition::assigned(lease, exporter, end, wall);
         let asked = lease.metadata.creation_timestamp.unwrap_or(wall);
         let since = lease
             .spec

@@ -245,6 +245,11 @@ fn a_free_exporter_is_assigned_at_once_and_waiting_shows_in_conditions() {
     assert_eq!(over.metadata.labels[LEASE_ENDED_LABEL], "true");
     assert!(lab.pool.lease(&key("l2")).unwrap().exporter().is_none());
     lab.deliver("x0");
+    let waiting = lab.pool.present(&key("l2"), lab.now()).unwrap();
+    assert_eq!(
+        waiting.status.conditions[0].message,
+        "waiting for the one exporter that fits: x0 is just coming back from its last lease; place 1 of 1"
+    );
     assert!(lab.pool.lease(&key("l2")).unwrap().exporter().is_none());
     lab.report("x0", ExporterStatus::Available, "Available for new lease");
     let second = lab.pool.lease(&key("l2")).unwrap();
@@ -453,6 +458,10 @@ fn times_of_a_running_lease_change_as_far_as_they_can() {
         .update("l1", |update| update.duration = Some(seconds(50)))
         .unwrap();
     assert_eq!(lease.spec.end_time, lab.wall(50));
+    assert_eq!(
+        lease.status.conditions[0].message,
+        "exporter x0 is assigned until 1970-01-01T00:00:50Z"
+    );
     let refusal = lab
         .update("l1", |update| update.duration = Some(seconds(5)))
         .unwrap_err();

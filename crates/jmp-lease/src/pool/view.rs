@@ -66,7 +66,10 @@ impl Space {
             return Some((obstacle, candidate));
         }
         if !station.is_registered() {
-            candidate.reason = "not registered".to_owned();
+            candidate.reason = match station.connection {
+                Some(_) => "without any device".to_owned(),
+                None => "not registered".to_owned(),
+            };
             return Some((Obstacle::Offline, candidate));
         }
         if station.connection.is_none() || station.word == Some(ExporterStatus::Offline) {
@@ -74,8 +77,14 @@ impl Space {
             return Some((Obstacle::Offline, candidate));
         }
         if !station.is_ready() {
-            let word = station.word.map_or("no status", ExporterStatus::name);
-            candidate.reason = format!("not ready ({word})");
+            let flagged = station.idle().and_then(|idle| idle.flagged.as_deref());
+            candidate.reason = match (flagged, station.word) {
+                (Some(why), _) => format!("flagged: {why}"),
+                (None, None | Some(ExporterStatus::Available)) => {
+                    "just coming back from its last lease".to_owned()
+                }
+                (None, Some(word)) => format!("not ready ({})", word.name()),
+            };
             return Some((Obstacle::NotReady, candidate));
         }
         let end = time::end_from(&entry.lease.spec, now);
