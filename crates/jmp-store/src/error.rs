@@ -82,7 +82,10 @@ pub enum FileError {
         path: PathBuf,
     },
     /// The file is something else.
-    #[error("{path} is not a store of jmp ({reason}): name another file, or move this one away")]
+    #[error(
+        "{path} is not a store of jmp ({reason}): name another file, or move this one away; if it was one, \
+         put a backup back with `jmp controller restore BACKUP`"
+    )]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -91,8 +94,9 @@ pub enum FileError {
     },
     /// The file was a store, and is broken.
     #[error(
-        "the store {path} is damaged ({reason}): put a backup back with `jmp controller restore BACKUP`; \
-         the damaged file is kept aside then"
+        "the store {path} is damaged ({}): put a backup back with `jmp controller restore BACKUP`; \
+         the damaged file is kept aside then",
+        one_line(reason)
     )]
     Damaged {
         /// The file.
@@ -149,6 +153,11 @@ pub enum FileError {
         /// What it said.
         reason: String,
     },
+}
+
+/// What SQLite's check found takes several lines.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn holder(process: Option<u32>) -> String {

@@ -56,6 +56,7 @@ async fn a_damaged_file_is_refused_and_a_backup_helps() {
         text.contains("damaged") && text.contains("jmp controller restore BACKUP"),
         "{text}"
     );
+    assert!(!text.contains('\n'), "{text}");
 
     let report = restore(&backup, &path).expect("is put back");
     assert_eq!(
@@ -106,7 +107,11 @@ async fn foreign_files_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let letter = folder.path().join("letter.txt");
     fs::write(&letter, "dear diary, ".repeat(100)).expect("is written");
-    assert!(refused(&letter).contains("not a store of jmp"));
+    let text = refused(&letter);
+    assert!(
+        text.contains("not a store of jmp") && text.contains("jmp controller restore BACKUP"),
+        "{text}"
+    );
     let foreign = folder.path().join("foreign.db");
     let other = Connection::open(&foreign).expect("opens");
     other.execute_batch("CREATE TABLE t (x)").expect("is made");
