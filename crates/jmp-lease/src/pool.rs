@@ -223,7 +223,8 @@ impl Pool {
     /// wait: the standing of a lease changes with every other one, and is not worth a write.)
     #[must_use]
     pub fn present(&self, key: &Key, now: Now) -> Option<Lease> {
-        self.spaces.get(&key.namespace)?.present(&key.name, now)
+        let space = self.spaces.get(&key.namespace)?;
+        space.present(&key.name, &self.settings, now)
     }
 
     /// All leases that have not ended, by key.
@@ -263,7 +264,8 @@ impl Pool {
     /// Where a waiting lease stands; `None` if it does not wait.
     #[must_use]
     pub fn queue(&self, lease: &Key, now: Now) -> Option<Queue> {
-        self.spaces.get(&lease.namespace)?.queue(&lease.name, now)
+        let space = self.spaces.get(&lease.namespace)?;
+        space.queue(&lease.name, &self.settings, now)
     }
 
     /// What keeps an exporter from being leased, since when, and until when at most; `None` if

@@ -240,11 +240,21 @@ fn a_free_exporter_is_assigned_at_once_and_waiting_shows_in_conditions() {
         "waiting for the one exporter that fits: x0 is leased by alice until 1970-01-01T00:01:00Z; place 1 of 1"
     );
 
+    // Whoever comes later hears when it is free if those before use all of their time.
+    lab.lease("alice");
+    let behind = lab.pool.queue(&key("l3"), lab.now()).unwrap();
+    assert_eq!((behind.position, behind.length), (2, 2));
+    assert_eq!(behind.estimate, lab.wall(120));
+    lab.release(Actor::Client(key("alice")), "l3").unwrap();
+
     let over = lab.release(Actor::Client(key("alice")), "l1").unwrap();
     assert_eq!(conditions(&over), ["Ready=False Released"]);
     assert_eq!(over.metadata.labels[LEASE_ENDED_LABEL], "true");
     assert!(lab.pool.lease(&key("l2")).unwrap().exporter().is_none());
     lab.deliver("x0");
+    // It has some time to say that it is available.
+    let queue = lab.pool.queue(&key("l2"), lab.now()).unwrap();
+    assert_eq!(queue.estimate, lab.wall(2));
     let waiting = lab.pool.present(&key("l2"), lab.now()).unwrap();
     assert_eq!(
         waiting.status.conditions[0].message,

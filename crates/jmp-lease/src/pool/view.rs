@@ -133,7 +133,7 @@ impl Space {
         (reason, message)
     }
 
-    pub(super) fn present(&self, name: &str, now: Now) -> Option<Lease> {
+    pub(super) fn present(&self, name: &str, settings: &Settings, now: Now) -> Option<Lease> {
         let entry = self.leases.get(name)?;
         let mut lease = entry.lease.clone();
         if entry.phase != Phase::Waiting {
@@ -146,7 +146,7 @@ impl Space {
             .map(|queue| queue.len())
             .sum::<usize>();
         if waiting <= COMPARED
-            && let Some(queue) = self.queue(name, now)
+            && let Some(queue) = self.queue(name, settings, now)
         {
             message = format!("{message}; place {} of {}", queue.position, queue.length);
         }
@@ -160,13 +160,13 @@ impl Space {
         Some(lease)
     }
 
-    pub(super) fn queue(&self, name: &str, now: Now) -> Option<Queue> {
+    pub(super) fn queue(&self, name: &str, settings: &Settings, now: Now) -> Option<Queue> {
         let entry = self.leases.get(name)?;
         if entry.phase != Phase::Waiting {
             return None;
         }
         let stations: Vec<&Station> = self.possible(entry).take(MAX_CANDIDATES).collect();
-        let (mut ahead, mut length) = (0, 1);
+        let (mut ahead, mut length) = (Vec::new(), 1);
         for (_, other) in self.waiting.values().flatten() {
             let Some(other) = self.leases.get(other).filter(|one| one.name() != name) else {
                 continue;
@@ -178,20 +178,24 @@ impl Space {
             let Some(first) = shared.next() else { continue };
             length += 1;
             if first || shared.any(|before| before) {
-                ahead += 1;
+                ahead.push(other);
             }
         }
         let candidates: Vec<Candidate> = stations
             .iter()
-            .filter_map(|station| self.obstacle(station, entry, now.wall))
-            .map(|(_, candidate)| candidate)
+            .filter_map(|station| {
+                let (obstacle, mut candidate) = self.obstacle(station, entry, now.wall)?;
+                if obstacle == Obstacle::NotReady {
+                    let ready = station.overdue(settings).map(|(at, _)| at - now.monotonic);
+                    candidate.until = ready.map(|left| time::after(now.wall, left));
+                }
+                Some(candidate)
+            })
             .collect();
-        let mut ends: Vec<Timestamp> = candidates.iter().filter_map(|one| one.until).collect();
-        ends.sort();
         Some(Queue {
-            position: ahead + 1,
+            position: ahead.len() + 1,
             length,
-            estimate: ends.get(ahead).copied(),
+            estimate: estimate(&candidates, ahead),
             candidates,
         })
     }
@@ -320,6 +324,20 @@ impl Space {
             ))),
         }
     }
+}
+
+/// When an exporter is free at the latest, if those who are `ahead` take them in their order and use all
+/// of their time. Of an exporter that only a person can bring back nothing is known.
+fn estimate(candidates: &[Candidate], mut ahead: Vec<&Entry>) -> Option<Timestamp> {
+    use std::cmp::Reverse;
+    let free = candidates.iter().filter_map(|one| one.until);
+    let mut free: std::collections::BinaryHeap<_> = free.map(Reverse).collect();
+    ahead.sort_by_key(|lease| (lease.age(), lease.name()));
+    for lease in ahead {
+        let Reverse(begin) = free.pop()?;
+        free.push(Reverse(time::end_from(&lease.lease.spec, begin).max(begin)));
+    }
+    free.peek().map(|first| first.0)
 }
 
 /// What is still missing while a lease has the exporter.
