@@ -8,9 +8,11 @@ mod status;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jmp_lease::pool::Notice;
 use jmp_types::resource::Key;
+use tokio::sync::watch;
 use tonic::Status;
 
 pub use listen::{HandOverError, ListenStream, QUEUE};
@@ -18,6 +20,9 @@ pub use status::StatusStream;
 
 use crate::authentication::Caller;
 use crate::probe::Probe;
+
+/// How long a report waits until it is known that the exporter has heard what it may be the answer to.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// The streams of all exporters.
 #[derive(Debug, Default)]
@@ -42,7 +47,13 @@ struct Session {
     generation: u64,
     probe: Probe,
     outbox: Arc<status::Outbox>,
+    /// How many ends of leases were said that the exporter may not have heard yet.
+    unheard: watch::Sender<usize>,
 }
+
+/// The end of a lease that was said, until it is known whether the exporter has heard it.
+#[derive(Debug)]
+pub(crate) struct Unheard(watch::Sender<usize>);
 
 // === impl ExporterSessions ===
 
@@ -71,6 +82,7 @@ impl ExporterSessions {
             generation: caller.generation,
             probe: caller.peer.probe.clone(),
             outbox: Arc::clone(&outbox),
+            unheard: watch::Sender::new(0),
         };
         let old = state.status.insert(caller.key.clone(), session);
         drop(state);
@@ -95,11 +107,27 @@ impl ExporterSessions {
         is_current
     }
 
-    /// The connection of a Status stream, unless another one took over.
-    pub(crate) fn probe(&self, exporter: &Key, number: u64) -> Option<Probe> {
+    /// The end of a lease is about to be said on a Status stream: the connection to ask whether it was
+    /// heard, unless another stream took over.
+    pub(crate) fn saying_end(&self, exporter: &Key, number: u64) -> Option<(Probe, Unheard)> {
         let state = self.lock();
         let session = state.status.get(exporter)?;
-        (session.number == number).then(|| session.probe.clone())
+        let is_current = session.number == number;
+        is_current.then(|| (session.probe.clone(), Unheard::new(&session.unheard)))
+    }
+
+    /// Waits until it is known whether the exporter has heard of the ends of its leases that were said
+    /// so far. What it answers to one of them overtakes that on any real network.
+    pub(crate) async fn heard(&self, exporter: &Key) {
+        let unheard = {
+            let state = self.lock();
+            let session = state.status.get(exporter);
+            session.map(|session| session.unheard.subscribe())
+        };
+        if let Some(mut unheard) = unheard {
+            // Late, or with its stream gone, the report counts all the same.
+            let _ = tokio::time::timeout(ANSWER, unheard.wait_for(|count| *count == 0)).await;
+        }
     }
 
     /// What the exporter is to be told next.
@@ -162,4 +190,19 @@ fn revoked() -> Status {
     Status::permission_denied(
         "permission denied: the exporter's token was revoked or it was deleted",
     )
+}
+
+// === impl Unheard ===
+
+impl Unheard {
+    fn new(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }

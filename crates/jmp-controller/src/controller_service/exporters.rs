@@ -96,6 +96,9 @@ impl Controllers {
         if request.release_lease.unwrap_or_default() {
             self.release_held(&caller).await;
         }
+        if status == ExporterStatus::Available {
+            self.context.exporters.heard(&caller.key).await;
+        }
         let event = Event::StatusReported {
             exporter: caller.key.clone(),
             status,

@@ -107,7 +107,7 @@ impl StatusStream {
             return self.context.engine.tell(event);
         }
         let sessions = &self.context.exporters;
-        let Some(probe) = sessions.probe(&self.exporter, self.number) else {
+        let Some((probe, unheard)) = sessions.saying_end(&self.exporter, self.number) else {
             return;
         };
         let context = Arc::clone(&self.context);
@@ -120,6 +120,7 @@ impl StatusStream {
                 },
                 () = context.stopping.cancelled() => {}
             }
+            drop(unheard);
         });
     }
 

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use jmp_proto::v1;
+use jmp_proto::v1::controller_service_client::ControllerServiceClient;
+use jmp_wire::connection::Connection;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tonic::Code;
 
-use crate::lab::{Lab, START, ask, named, refused};
+use crate::lab::{Device, Lab, START, ask, named, refused};
 use crate::world::{controller_calls, end, leased, register, release, revoke, silent};
 
 #[tokio::test(start_paused = true)]
@@ -57,6 +60,68 @@ async fn not_leased_is_said_between_two_leases() {
     let next = device.status.message().await.unwrap().unwrap();
     assert!(next.leased && next.lease_name.as_deref() != Some(&first));
     lab.stop().await;
+}
+
+/// What the exporter answers to the end of a lease counts, however far away it is: the answer is here
+/// before it is known that the exporter has heard.
+#[tokio::test(start_paused = true)]
+async fn an_exporter_that_is_available_at_once_gets_the_next_lease_at_once() {
+    let lab = Lab::new().await;
+    let token = lab.registered("bench", "a").await;
+    let mut device = far_away(&lab, "bench", &token).await;
+    let (_, token) = lab.client("me").await;
+    for _ in 0..5 {
+        let before = tokio::time::Instant::now();
+        let lease = leased(&lab, &mut device, "me", &token, "a").await;
+        let waited = before.elapsed();
+        assert!(waited < Duration::from_millis(200), "{lease} {waited:?}");
+        release(&lab, "me", &token, &lease).await;
+        assert!(!device.leased(false).await.leased);
+        device.report(v1::ExporterStatus::Available).await;
+    }
+    lab.stop().await;
+}
+
+/// An exporter's process at the end of a slow network.
+async fn far_away(lab: &Lab, name: &str, token: &str) -> Device {
+    let (ours, near) = tokio::io::duplex(64 * 1024);
+    let (far, theirs) = tokio::io::duplex(64 * 1024);
+    lab.controller
+        .accept_io(theirs, Some([192, 0, 2, 9].into()));
+    let (near, far) = (tokio::io::split(near), tokio::io::split(far));
+    tokio::spawn(relay(near.0, far.1));
+    tokio::spawn(relay(far.0, near.1));
+    let words = [
+        ("authorization", format!("Bearer {token}")),
+        ("jumpstarter-kind", "Exporter".to_owned()),
+        ("jumpstarter-namespace", "default".to_owned()),
+        ("jumpstarter-name", name.to_owned()),
+    ];
+    let words = words.map(|(key, value)| {
+        let key = http::HeaderName::from_static(key);
+        (key, http::HeaderValue::from_str(&value).unwrap())
+    });
+    let connection = Connection::handshake(ours, "controller", words.into_iter().collect(), None);
+    let connection = connection.await.unwrap();
+    let origin = connection.origin();
+    let mut calls = ControllerServiceClient::with_origin(connection, origin);
+    calls.register(register()).await.unwrap();
+    let stream = calls.status(v1::StatusRequest {}).await.unwrap();
+    let mut status = stream.into_inner();
+    status.message().await.unwrap();
+    let mut device = Device { calls, status };
+    device.report(v1::ExporterStatus::Available).await;
+    device
+}
+
+async fn relay(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    let mut chunk = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut chunk).await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if to.write_all(&chunk[..read]).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// The process still has the first lease when its stream comes back.
