@@ -245,6 +245,14 @@ fn leases_are_kept_queued_changed_and_handed_over() {
     ]));
     let first = made.stdout.trim().to_owned();
 
+    let wide = ok(lab.jmp(&["get", "exporters", "--client", "one", "-o", "wide"])).stdout;
+    assert!(
+        wide.contains("MESSAGE") && wide.contains("In-Use"),
+        "{wide}"
+    );
+    let wide = ok(lab.jmp(&["get", "leases", "--client", "one", "-o", "wide"])).stdout;
+    assert!(wide.contains("bench is assigned until"), "{wide}");
+
     // The next one has to wait, and is told why.
     let waiting = ok(lab.jmp(&[
         "create",
@@ -291,7 +299,7 @@ fn leases_are_kept_queued_changed_and_handed_over() {
     ];
     assert_eq!(ok(lab.jmp(&tagged)).stdout.trim(), first);
     let others = lab.jmp(&["delete", "lease", &first, "--client", "two"]);
-    others.fails(1, &["permission denied"]);
+    others.fails(1, &["permission denied", "somebody else's lease"]);
     let longer = ok(lab.jmp(&[
         "update",
         "lease",
@@ -326,6 +334,15 @@ fn leases_are_kept_queued_changed_and_handed_over() {
 
     // When the first ends the second begins.
     ok(lab.jmp(&["delete", "lease", &first, "--client", "two"]));
+    lab.jmp(&["delete", "lease", &first, "--client", "two"])
+        .fails(1, &["already been released"]);
+    // The clean-up of a job comes after that, too.
+    let mut cleanup = lab.user.command();
+    cleanup
+        .env("JMP_LEASE", &first)
+        .args(["delete", "lease", "--client", "two"]);
+    let cleaned = ok(Ended::of(&mut cleanup));
+    assert!(cleaned.stderr.contains("has ended already"), "{cleaned:?}");
     eventually("the waiting lease is ready", || {
         let leases = lab.leases();
         let lease = leases
@@ -424,7 +441,7 @@ spec:
         .trim()
         .to_owned();
     let conflict = reserve("2035-01-31T11:00:00Z", "2h");
-    conflict.fails(1, &["FAILED_PRECONDITION", "bench"]);
+    conflict.fails(1, &["choose another time", "bench"]);
     ok(lab.jmp(&[
         "shell", "--client", "one", "-n", "bench", "--", "j", "power", "on",
     ]));

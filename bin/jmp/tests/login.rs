@@ -426,6 +426,30 @@ fn a_backup_is_put_back_and_a_damaged_store_is_refused() {
     assert_eq!(restored.code, 0, "{restored:?}");
     Lab::start(&admin).stop();
     store_command(&admin, &["controller", "inspect", "nothing.db"]).fails(1, &["no store at"]);
+
+    // Cut to nothing, it is no store that begins anew.
+    std::fs::write(data(&admin).join("store.sqlite"), "").unwrap();
+    let ended = run_to_end(&mut controller(&admin));
+    ended.fails(1, &["is empty", "jmp controller restore"]);
+}
+
+#[test]
+fn a_credential_that_is_no_longer_good_is_not_recommended() {
+    let admin = User::new();
+    let lab = Lab::start(&admin);
+    assert!(lab.text("adminConfig").contains("config"));
+    let rotated = admin.jmp(&[
+        "admin",
+        "rotate",
+        "administrator",
+        "root",
+        "--out",
+        "new.yaml",
+    ]);
+    assert_eq!(rotated.code, 0, "{rotated:?}");
+    lab.stop();
+    let lab = Lab::start(&admin);
+    assert_eq!(lab.text("adminCredential"), "no longer good");
 }
 
 #[test]
@@ -433,14 +457,20 @@ fn a_port_in_use_is_said_to_be() {
     let user = User::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for option in ["--listen", "--login-listen", "--metrics-listen"] {
+    let options = [
+        "--listen",
+        "--login-listen",
+        "--metrics-listen",
+        "--router-listen",
+    ];
+    for option in options {
         let mut command = Command::new(program());
         command
             .env_clear()
             .envs(user.environment())
             .env("JMP_DATA_DIRECTORY", data(&user))
-            .args(["controller", "run", "--no-router"]);
-        for other in ["--listen", "--login-listen", "--metrics-listen"] {
+            .args(["controller", "run"]);
+        for other in options {
             let at = if other == option {
                 &address
             } else {

@@ -19,6 +19,8 @@ pub struct CliError {
     message: String,
     hint: Option<String>,
     diagnostics: Vec<Value>,
+    /// Name of the gRPC code of an answer, for programs.
+    grpc: Option<&'static str>,
     /// The reader of standard output has gone; nobody is left to tell.
     silent: bool,
 }
@@ -33,6 +35,7 @@ impl CliError {
             message: message.into(),
             hint: None,
             diagnostics: Vec::new(),
+            grpc: None,
             silent: false,
         }
     }
@@ -58,7 +61,10 @@ impl CliError {
 
     /// What a client operation failed with, and what to do about that.
     pub fn from_client(error: &jmp_client::Error) -> Self {
-        let this = Self::new(with_causes(error));
+        let mut this = Self::new(told(error));
+        if let jmp_client::Error::Refused { code, .. } = error {
+            this.grpc = Some(code);
+        }
         match hint_of(error) {
             Some(hint) => this.with_hint(hint),
             None => this,
@@ -85,12 +91,15 @@ impl CliError {
         self.silent
     }
 
-    /// The error for programs: `{"error": {"message", "code", "hint", "diagnostics"}}`, absent members
-    /// left out.
+    /// The error for programs: `{"error": {"message", "code", "hint", "grpcCode", "diagnostics"}}`,
+    /// absent members left out.
     pub fn to_json(&self) -> Value {
         let mut error = json!({"message": self.message, "code": self.code});
         if let Some(hint) = &self.hint {
             error["hint"] = hint.as_str().into();
+        }
+        if let Some(code) = self.grpc {
+            error["grpcCode"] = code.into();
         }
         if !self.diagnostics.is_empty() {
             error["diagnostics"] = self.diagnostics.clone().into();
@@ -181,15 +190,49 @@ impl From<jmp_client::Error> for CliError {
     }
 }
 
+/// Codes by which a controller refuses what was asked, with the reason in its text: the code adds nothing.
+const PLAIN: [&str; 9] = [
+    "ALREADY_EXISTS",
+    "FAILED_PRECONDITION",
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "OUT_OF_RANGE",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "UNAUTHENTICATED",
+    "UNKNOWN",
+];
+
+/// What happened, without the code where the controller's words say all.
+fn told(error: &jmp_client::Error) -> String {
+    match error {
+        jmp_client::Error::Refused {
+            what,
+            code,
+            message,
+            by_controller: true,
+            ..
+        } if PLAIN.contains(code) && message != "<no details>" => {
+            format!("{what} failed: {message}")
+        }
+        error => with_causes(error),
+    }
+}
+
 /// What to do about an answer of the controller or the way to it; one place for all commands.
 fn hint_of(error: &jmp_client::Error) -> Option<&'static str> {
     use jmp_client::Error;
     use jmp_wire::endpoint::ConnectFailure;
     match error {
         Error::ControllerUnreachable(failed) => match &failed.reason {
+            ConnectFailure::Certificate(text) if text.contains("for another host name") => Some(
+                "name the controller as its certificate does, or let it have this name, too: \
+                 `jmp controller run --name HOST`",
+            ),
             ConnectFailure::Certificate(_) => Some(
                 "if the controller has a new authority, `jmp login NAME@HOST --ca-pin PIN` gets it; the pin is \
-                 what the controller prints at its start",
+                 what the controller prints at its start. Without a configuration, JMP_TLS_CA names a file \
+                 with the certificate of the authority",
             ),
             ConnectFailure::Tcp(_) | ConnectFailure::TimedOut(_) => Some(
                 "`jmp info` shows the endpoint and where it comes from; check that the controller runs there",
@@ -201,9 +244,33 @@ fn hint_of(error: &jmp_client::Error) -> Option<&'static str> {
             message,
             by_controller: true,
             ..
-        } if is_about_the_caller(code, message) => Some(LOGIN_HINT),
+        } => hint_of_refusal(code, message),
         _ => None,
     }
+}
+
+fn hint_of_refusal(code: &str, message: &str) -> Option<&'static str> {
+    let elsewhere = match code {
+        "UNIMPLEMENTED" => message.starts_with("unknown method"),
+        "INTERNAL" => message.contains("404 Not Found"),
+        _ => false,
+    };
+    if elsewhere {
+        return Some(
+            "is this the port of a controller? That of `jmp controller run` is 8082 unless it was told \
+             otherwise; `jmp info` shows where the endpoint comes from",
+        );
+    }
+    if message.ends_with("Lease permission denied") {
+        return Some(
+            "that is somebody else's lease: `jmp get leases --all-clients` shows whose; an administrator \
+             can end it with `jmp admin delete lease NAME`",
+        );
+    }
+    if code == "NOT_FOUND" && message.starts_with("client ") {
+        return Some("check the name and the namespace; `jmp info` shows as whom you act");
+    }
+    is_about_the_caller(code, message).then_some(LOGIN_HINT)
 }
 
 /// Controllers answer UNKNOWN to most tokens that are no good (facts: controller 5.1).
@@ -241,6 +308,17 @@ mod tests {
         let error = CliError::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert!(error.is_silent());
         assert_eq!(error.code(), exit::OK);
+    }
+
+    #[test]
+    fn refusals_of_a_controller_say_what_to_do() {
+        let hint = |code, message| hint_of_refusal(code, message).unwrap_or_default();
+        assert_eq!(hint("PERMISSION_DENIED", "permission denied"), LOGIN_HINT);
+        assert!(hint("UNKNOWN", "DeleteLease permission denied").contains("--all-clients"));
+        assert!(hint("UNIMPLEMENTED", "unknown method /a/B").contains("8082"));
+        assert!(hint("INTERNAL", "protocol error: status: 404 Not Found").contains("8082"));
+        assert!(hint("NOT_FOUND", "client other/hello does not exist").contains("namespace"));
+        assert_eq!(hint("FAILED_PRECONDITION", "cannot update BeginTime"), "");
     }
 
     #[test]

@@ -7,7 +7,35 @@ use serde_json::{Map, Value};
 
 use crate::error::CliError;
 
-/// Forms of `-o/--output`.
+/// Values of `-o/--output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// JSON, four spaces of indentation; errors on standard error are JSON, too
+    Json,
+    /// YAML with sorted keys
+    Yaml,
+    /// One name a line
+    Name,
+    /// One file path a line
+    Path,
+    /// A table with all columns
+    Wide,
+}
+
+impl Form {
+    /// What is printed instead of a table.
+    pub fn format(self) -> Option<Format> {
+        match self {
+            Self::Json => Some(Format::Json),
+            Self::Yaml => Some(Format::Yaml),
+            Self::Name => Some(Format::Name),
+            Self::Path => Some(Format::Path),
+            Self::Wide => None,
+        }
+    }
+}
+
+/// What is printed instead of a table or a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// JSON, four spaces of indentation; errors on standard error are JSON, too

@@ -59,7 +59,7 @@ pub enum Error {
     #[error(transparent)]
     Alias(#[from] IdError),
     /// A new configuration would replace one that is there.
-    #[error("a {kind} configuration `{alias}` exists already at {}; delete it first or choose another name", path.display())]
+    #[error("the {kind} configuration `{alias}` exists already at {}; delete it first or choose another name", path.display())]
     Exists {
         /// What was to be created.
         kind: Kind,

@@ -167,7 +167,12 @@ impl AdminService for AdminApi {
         }
         .await;
         if let Ok(applied) = &result {
-            entry.detail = applied.outcome.to_owned();
+            entry.detail = match &applied.object {
+                Object::Exporter(exporter) if exporter.spec.enabled == Some(false) => {
+                    format!("{}, out of service", applied.outcome)
+                }
+                _ => applied.outcome.to_owned(),
+            };
         }
         let applied = self.context.record(entry, result).await?;
         Ok(Response::new(ApplyResourceResponse {

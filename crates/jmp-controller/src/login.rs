@@ -193,11 +193,16 @@ fn page(settings: &LoginSettings) -> String {
          <h1>Jumpstarter</h1>\n\
          <p>This host lends devices under test. The controller listens on \
          <code>{}</code>.</p>\n{pin}\
-         <p>To use it, ask its administrator for a token and run</p>\n\
-         <pre><code>jmp login NAME@HOST --token TOKEN</code></pre>\n\
-         <p>with your client's name and the address of this page.</p>\n\
+         <p>To use it, ask its administrator for a token and for the pin, and run</p>\n\
+         <pre><code>jmp login NAME@HOST:PORT{}</code></pre>\n\
+         <p>with your client's name and the address of this page. The token is asked for. Compare the pin: \
+         this page is only as trustworthy as the connection that it came over.</p>\n\
          </body>\n</html>\n",
-        escaped(&settings.grpc_endpoint)
+        escaped(&settings.grpc_endpoint),
+        settings
+            .pin
+            .as_deref()
+            .map_or_else(String::new, |pin| format!(" --ca-pin {}", escaped(pin)))
     )
 }
 

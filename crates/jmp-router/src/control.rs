@@ -278,13 +278,18 @@ impl Control {
                     stream: stream.clone(),
                     reason: reason.clone(),
                 });
-                tracing::info!(
-                    lease,
-                    stream,
-                    reason,
-                    ended,
-                    "the controller closed tunnels"
-                );
+                // Every lease ends with this, most without an open tunnel.
+                if ended > 0 {
+                    tracing::info!(
+                        lease,
+                        stream,
+                        reason,
+                        ended,
+                        "the controller closed tunnels"
+                    );
+                } else {
+                    tracing::debug!(lease, stream, reason, "no tunnel to close");
+                }
                 Ok(())
             }
             Some(Instruction::Drain(_)) => {

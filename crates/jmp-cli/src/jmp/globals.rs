@@ -10,7 +10,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::output::Format;
+use crate::output::{Form, Format};
 
 /// Options that all commands share.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -32,13 +32,22 @@ pub struct Globals {
 
     /// Print the result (and errors) as json, as yaml, or only each name or path
     #[arg(
+        id = "output",
         short,
-        long,
+        long = "output",
         global = true,
         value_name = "FORMAT",
         hide_possible_values = true
     )]
+    form: Option<Form>,
+
+    /// What [`Self::settled`] made of `-o`.
+    #[arg(skip)]
     pub output: Option<Format>,
+
+    /// `-o wide`: a table with all columns.
+    #[arg(skip)]
+    pub wide: bool,
 
     /// Never ask; take the answer that changes least, or fail
     #[arg(long, global = true)]
@@ -103,6 +112,13 @@ impl LogLevel {
 // === impl Globals ===
 
 impl Globals {
+    /// The options as commands use them.
+    pub(crate) fn settled(mut self) -> Self {
+        self.output = self.form.and_then(Form::format);
+        self.wide = self.form == Some(Form::Wide);
+        self
+    }
+
     /// The configuration files of this user and machine.
     pub fn store(&self) -> Store {
         Store::new(Paths::from_environment(&ProcessEnvironment))

@@ -171,7 +171,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn start(cli: Cli) -> ExitCode {
-    let globals = cli.globals;
+    let globals = cli.globals.settled();
     globals.start_logging();
     match dispatch(cli.command, &globals) {
         Ok(code) => ExitCode::from(code),

@@ -209,6 +209,7 @@ pub(super) async fn create(
     let key = Key::new(asked.namespace, lease.name.clone());
     entry.resource = audit::resource("lease", &key);
     entry.detail = match &lease.exporter_name {
+        Some(exporter) if lease.selector.is_empty() => format!("exporter {exporter}"),
         Some(exporter) => format!("exporter {exporter}, selector {}", lease.selector),
         None => format!("selector {}", lease.selector),
     };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jmp_config::Document;
 use serde_json::Value;
 
+use super::save::import_command;
 use super::target::{DEFAULT_NAMESPACE, Target};
 use super::{full_name, show};
 use crate::error::CliError;
@@ -54,9 +55,10 @@ pub async fn run(arguments: Args, target: &Target, globals: &Globals) -> Result<
         let said = format!("{} {}", full_name(&kind, &name), applied.outcome);
         show(&applied.object, &said, globals)?;
         if applied.credential.is_some() && globals.output.is_none() {
+            let namespace = text(&applied.object, "metadata", Some("namespace"));
             output::note(&format!(
-                "`jmp admin import {} {name}` writes a configuration for it",
-                kind.to_ascii_lowercase()
+                "`{}` writes a configuration for it",
+                import_command(&kind, &name, &namespace)
             ));
         }
     }

@@ -19,7 +19,7 @@ const EXAMPLES: &str = "\
 Examples:
   jmp admin audit
   jmp admin audit --actor client:default:hello --since 2030-01-31
-  jmp admin audit --resource exporters/bench-3 -o json";
+  jmp admin audit --resource default/bench-3 -o json";
 
 /// Show who did what, newest first
 #[derive(Debug, clap::Args)]

@@ -17,6 +17,16 @@ use crate::jmp::lease::view::{local_time, timestamp};
 use crate::jmp::prompt::{self, Question};
 use crate::output::{self, Format};
 
+/// The command that writes a configuration for an object that is there.
+pub fn import_command(kind: &str, name: &str, namespace: &str) -> String {
+    let namespace = match namespace {
+        "" | "default" => String::new(),
+        other => format!(" --namespace {other}"),
+    };
+    let kind = kind.to_ascii_lowercase();
+    format!("jmp admin import {kind} {name}{namespace}")
+}
+
 /// What is written for a new client or exporter, and where.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct SaveArgs {
@@ -177,8 +187,8 @@ impl SaveArgs {
         if !wanted {
             if globals.output.is_none() {
                 output::note(&format!(
-                    "no configuration was saved; `jmp admin import {} {name}` writes one",
-                    kind.to_ascii_lowercase()
+                    "no configuration was saved; `{}` writes one",
+                    import_command(kind, name, namespace)
                 ));
             }
             return Ok(());

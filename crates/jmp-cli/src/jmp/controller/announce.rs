@@ -24,6 +24,25 @@ pub fn announce(
     }
 }
 
+/// An address that others are given: `HOST:PORT`.
+///
+/// # Errors
+///
+/// When it has no port, or is no address.
+pub fn public(option: &str, address: &str) -> Result<String, CliError> {
+    let wrong = |reason: String| {
+        CliError::usage(format!("{option} {address}: {reason}")).with_hint(
+            "write HOST:PORT, such as lab.example.com:8082: the address by which others reach it",
+        )
+    };
+    let endpoint: jmp_wire::endpoint::Endpoint =
+        address.parse().map_err(|error| wrong(format!("{error}")))?;
+    if !address.ends_with(&format!(":{}", endpoint.port())) {
+        return Err(wrong("the port is missing".to_owned()));
+    }
+    Ok(address.to_owned())
+}
+
 /// A listener on `[HOST:]PORT`, on all addresses without a host; `None` for `none`.
 ///
 /// # Errors
@@ -55,4 +74,21 @@ pub async fn bind(
             _ => told,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_addresses_have_a_port() {
+        for good in ["lab:8082", "10.0.0.1:1", "[::1]:443"] {
+            assert_eq!(public("--endpoint", good).unwrap(), good);
+        }
+        for bad in ["lab", "lab:", "lab:0", "lab:99999", "::1", ":8082", ""] {
+            let error = public("--endpoint", bad).unwrap_err();
+            assert_eq!(error.code(), crate::exit::USAGE, "{bad}");
+            assert!(error.to_string().contains("--endpoint"), "{bad}");
+        }
+    }
 }

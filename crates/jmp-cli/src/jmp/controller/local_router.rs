@@ -42,6 +42,12 @@ struct Program {
 // === impl LocalRouter ===
 
 impl LocalRouter {
+    /// Whether one runs, such as one that outlived its controller.
+    pub fn lives(data: &DataDirectory) -> bool {
+        open_lock(data)
+            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_err())
+    }
+
     /// Adopts the router that runs, or starts one; and again whenever it ends.
     ///
     /// # Errors
@@ -121,7 +127,10 @@ async fn keep(program: Program, stop: CancellationToken) {
             Ok(mut child) => {
                 tokio::select! {
                     ended = child.wait() => {
-                        tracing::warn!(?ended, log = %program.data.router_log().display(), "the router ended");
+                        let ended = ended.map_or_else(|error| error.to_string(), |ended| ended.to_string());
+                        let log = program.data.router_log();
+                        let reason = last_words(&log);
+                        tracing::warn!(reason, log = %log.display(), again_in = ?pause, "the router ended: {ended}");
                     }
                     () = stop.cancelled() => return,
                 }
@@ -158,6 +167,18 @@ impl Program {
             .kill_on_drop(false)
             .spawn()
     }
+}
+
+/// What a router that ended said last: its error, else its last line.
+fn last_words(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines = || text.lines().rev().filter(|line| !line.trim().is_empty());
+    let error = lines().find_map(|line| line.strip_prefix("Error: "));
+    error
+        .or_else(|| lines().next())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn open_lock(data: &DataDirectory) -> std::io::Result<File> {

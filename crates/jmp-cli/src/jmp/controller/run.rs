@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use jmp_auth::pki::{Authority, Protocols, ServerCertificate, ServerNames, host_name};
 use jmp_auth::{IdentityKeys, TunnelKeys};
-use jmp_config::{AccessConfig, AccessKind};
+use jmp_config::{AccessConfig, AccessKind, Secret};
 use jmp_controller::clock::SystemClock;
 use jmp_controller::login::{self, LoginService, LoginSettings};
 use jmp_controller::settings::Settings;
 use jmp_controller::{Controller, Parts, credentials};
 use jmp_store::SqliteStore;
-use jmp_types::resource::Router;
+use jmp_types::resource::{Administrator, Key, Router};
 use jmp_types::{TimeSpan, Timestamp};
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::announce::{announce, bind};
+use super::announce::{announce, bind, public};
 use super::data::{DataDirectory, access};
 use super::local_router::LocalRouter;
 use crate::error::CliError;
@@ -122,9 +122,10 @@ pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
     }
     let mut signals = Signals::catch()?;
     let data = DataDirectory::open(arguments.data_directory.as_deref())?;
-    let listeners = Listeners::bind(&arguments).await?;
+    let public = arguments.public(globals)?;
+    let listeners = Listeners::bind(&arguments, &data).await?;
     let address = listeners.grpc.local_addr()?;
-    let endpoint = match arguments.endpoint(globals) {
+    let endpoint = match public {
         Some(endpoint) => endpoint,
         None => join(&public_host(address.ip()).await, address.port()),
     };
@@ -214,6 +215,7 @@ async fn start(
     identity: &Identity,
 ) -> Result<Controller, CliError> {
     let path = data.store();
+    refuse_emptied(data)?;
     let opening = tokio::task::spawn_blocking(move || {
         SqliteStore::open(path, &jmp_store::Options::default())
     });
@@ -239,6 +241,21 @@ async fn start(
     })
     .await
     .map_err(told)
+}
+
+/// A store that was cut to nothing would begin anew, without anybody in it: the first administrator's
+/// file is written after the store.
+fn refuse_emptied(data: &DataDirectory) -> Result<(), CliError> {
+    let path = data.store();
+    let is_empty = std::fs::metadata(&path).is_ok_and(|found| found.len() == 0);
+    if !is_empty || !data.admin().exists() {
+        return Ok(());
+    }
+    Err(CliError::new(format!(
+        "the store {} is empty, though there was a controller in this directory: put a backup back with \
+         `jmp controller restore BACKUP`, or remove the file to begin anew",
+        path.display()
+    )))
 }
 
 /// Makes the first administrator, and keeps the files that let it in up to date.
@@ -272,7 +289,20 @@ async fn admit_administrator(
         &context.authority,
         &token,
     );
-    config.save(&own)?;
+    if !AccessConfig::load(&own, AccessKind::Admin).is_ok_and(|present| present == config) {
+        config.save(&own)?;
+    }
+    if !is_first && !is_good(controller, &config.token) {
+        facts.insert("adminConfig".into(), own.display().to_string().into());
+        facts.insert("adminCredential".into(), "no longer good".into());
+        sentences.push(format!(
+            "administrator's credential {}: no longer good, it was rotated or revoked; another administrator \
+             makes a new one (jmp admin rotate administrator {} --out FILE)",
+            own.display(),
+            credentials::FIRST_ADMINISTRATOR
+        ));
+        return Ok(());
+    }
     let present = AccessConfig::load(&user, AccessKind::Admin);
     let is_ours = present
         .as_ref()
@@ -294,6 +324,23 @@ async fn admit_administrator(
         );
     }
     Ok(())
+}
+
+/// Whether a token of the first administrator is its present one.
+fn is_good(controller: &Controller, token: &Secret) -> bool {
+    let view = &controller.context().view;
+    let key = Key::new(
+        jmp_controller::names::DEFAULT_NAMESPACE,
+        credentials::FIRST_ADMINISTRATOR,
+    );
+    let Some(object) = view.get::<Administrator>(&key) else {
+        return false;
+    };
+    let now = controller.context().now();
+    let verifier = &controller.context().verifier;
+    let claims = verifier.verify(token.expose(), now);
+    let generation = claims.ok().and_then(|claims| claims.generation);
+    generation.is_some_and(|generation| object.status.credential.accepts(generation, now))
 }
 
 /// What routers on this host join with.
@@ -413,18 +460,28 @@ fn told(error: impl std::fmt::Display) -> CliError {
 // === impl Args ===
 
 impl Args {
-    fn endpoint(&self, globals: &Globals) -> Option<String> {
-        self.public_endpoint
-            .clone()
-            .or_else(|| globals.endpoint.clone())
+    /// The public address of the controller, if one is given; that of the router is looked at, too.
+    fn public(&self, globals: &Globals) -> Result<Option<String>, CliError> {
+        if let Some(router) = &self.router_endpoint {
+            public("--router-endpoint", router)?;
+        }
+        match (&self.public_endpoint, &globals.endpoint) {
+            (Some(given), _) => public("--public-endpoint", given).map(Some),
+            (None, Some(given)) => public("--endpoint", given).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 }
 
 // === impl Listeners ===
 
 impl Listeners {
-    async fn bind(arguments: &Args) -> Result<Self, CliError> {
+    async fn bind(arguments: &Args, data: &DataDirectory) -> Result<Self, CliError> {
         let any = "0.0.0.0";
+        // The router binds its port itself; that it cannot is better known now than from its log.
+        if !arguments.no_router && !LocalRouter::lives(data) {
+            drop(bind("--router-listen", &arguments.router_listen, any).await?);
+        }
         let grpc = bind("--listen", &arguments.listen, any)
             .await?
             .ok_or_else(|| CliError::usage("the controller needs --listen"))?;

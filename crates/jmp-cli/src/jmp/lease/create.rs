@@ -39,12 +39,13 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("exporter").args(["selector", "name"]).required(true).multiple(true))]
 struct Lease {
     #[command(flatten)]
     client: ClientArgs,
 
     /// Lease an exporter with these labels, such as board=foo,!broken; all given must hold
-    #[arg(short = 'l', long, required_unless_present = "name")]
+    #[arg(short = 'l', long)]
     selector: Vec<String>,
 
     /// Lease the exporter of this name

@@ -67,8 +67,16 @@ pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
     let Command::Leases(arguments) = arguments.command;
     let controller = arguments.client.controller(globals)?;
     unless_cancelled(async {
+        let of_environment = arguments.of_environment();
         for name in arguments.find(&controller).await? {
-            controller.delete_lease(&name).await?;
+            match controller.delete_lease(&name).await {
+                // The last step of a script, after the lease's time or another step ended it.
+                Err(error) if of_environment && is_over(&error) => {
+                    output::note(&format!("lease {name} of JMP_LEASE has ended already"));
+                    continue;
+                }
+                ended => ended?,
+            };
             match globals.output {
                 None => output::print(&format!("lease \"{name}\" deleted\n"))?,
                 Some(Format::Json | Format::Yaml) => {
@@ -82,9 +90,28 @@ pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
     .await
 }
 
+/// Whether there is no such lease any more.
+fn is_over(error: &jmp_client::Error) -> bool {
+    let jmp_client::Error::Refused { code, message, .. } = error else {
+        return false;
+    };
+    match *code {
+        "NOT_FOUND" => true,
+        "FAILED_PRECONDITION" => message.contains("already been released"),
+        "UNKNOWN" => message.contains("not found"),
+        _ => false,
+    }
+}
+
 // === impl Leases ===
 
 impl Leases {
+    /// Nothing says which lease is meant but JMP_LEASE.
+    fn of_environment(&self) -> bool {
+        let several = self.all || self.all_clients || !self.selector.is_empty();
+        !several && self.names.is_empty() && ProcessEnvironment.filled("JMP_LEASE").is_some()
+    }
+
     async fn find(&self, controller: &Controller) -> Result<Vec<String>, CliError> {
         if !self.names.is_empty() {
             return Ok(self.names.clone());

@@ -160,6 +160,13 @@ fn text(object: &Value, answer: &DescribeResourceResponse, now: Timestamp) -> St
     text
 }
 
+/// Whether nothing is in any member.
+fn is_blank(members: &serde_json::Map<String, Value>) -> bool {
+    members
+        .values()
+        .all(|value| matches!(value, Value::Null) || *value == "" || *value == 0)
+}
+
 fn outline(value: &Value, depth: usize, text: &mut String) {
     let indent = "  ".repeat(depth);
     let scalar = |value: &Value| match value {
@@ -170,6 +177,8 @@ fn outline(value: &Value, depth: usize, text: &mut String) {
         Value::Object(members) => {
             for (key, value) in members {
                 match value {
+                    // Clients are not told of the exporter's credential.
+                    Value::Object(credential) if key == "credential" && is_blank(credential) => {}
                     Value::Object(inner) if !inner.is_empty() => {
                         text.push_str(&format!("{indent}{key}:\n"));
                         outline(value, depth + 1, text);

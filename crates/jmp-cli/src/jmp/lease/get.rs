@@ -82,7 +82,7 @@ struct Exporters {
     )]
     with: Vec<With>,
 
-    /// All columns, with what each exporter says about itself
+    /// All columns, with what each exporter says about itself; -o wide is the same
     #[arg(short = 'w', long)]
     wide: bool,
 
@@ -95,7 +95,7 @@ struct Exporters {
     show_hidden_labels: bool,
 
     /// Rows to ask the controller for at once (all are shown in any case)
-    #[arg(long, value_name = "N", hide = true)]
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     page_size: Option<u32>,
 
     /// Go on and print every change
@@ -129,8 +129,12 @@ struct Leases {
     )]
     tag_filter: String,
 
+    /// With what each lease waits for, or why it ended; -o wide is the same
+    #[arg(short = 'w', long)]
+    wide: bool,
+
     /// Rows to ask the controller for at once (all are shown in any case)
-    #[arg(long, value_name = "N", hide = true)]
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     page_size: Option<u32>,
 
     /// Go on and print every change
@@ -156,13 +160,14 @@ pub async fn run(arguments: Args, globals: &Globals) -> Result<u8, CliError> {
 async fn exporters(arguments: Exporters, globals: &Globals) -> Result<u8, CliError> {
     let selector = selector(&arguments.selector)?;
     let controller = arguments.client.controller(globals)?;
-    let has = |with| arguments.wide || arguments.with.contains(&with);
+    let wide = arguments.wide || globals.wide;
+    let has = |with| wide || arguments.with.contains(&with);
     let columns = ExporterColumns {
         enabled: arguments.allow_disabled,
         online: has(With::Online) || arguments.with.is_empty(),
         status: has(With::Status) || arguments.with.is_empty(),
         leases: has(With::Leases),
-        message: arguments.wide,
+        message: wide,
     };
     let hidden = arguments.show_hidden_labels;
     let shown =
@@ -244,26 +249,38 @@ async fn leases(arguments: Leases, globals: &Globals) -> Result<u8, CliError> {
     };
     let owner = (!arguments.all_clients).then(|| controller.client_name().to_owned());
     let shown = move |lease: &wire::Lease| is_shown(lease, owner.as_deref(), &selector);
+    let wide = arguments.wide || globals.wide;
+    let row = |lease: &wire::Lease, now| {
+        let mut row = lease_row(lease, now);
+        if wide {
+            row.push(view::message(lease));
+        }
+        row
+    };
+    let mut headings = LEASE_HEADINGS.to_vec();
+    if wide {
+        headings.push("MESSAGE");
+    }
     if arguments.watch {
         let changes = controller.watch_leases(&filter).await?;
         let changes = changes.ok_or_else(not_watched)?.map(|change| {
             let change = change?;
             let lease = change.state.and_then(|state| state.lease);
             Ok(lease.filter(|lease| shown(lease)).map(|lease| Change {
-                row: lease_row(&lease, now()),
+                row: row(&lease, now()),
                 name: short_name(&lease.name).to_owned(),
                 data: lease_json(&lease),
                 removed: change.removed,
             }))
         });
-        return follow(changes, &LEASE_HEADINGS, globals.output).await;
+        return follow(changes, &headings, globals.output).await;
     }
     let found = controller.list_leases(&filter).await?;
     let found: Vec<_> = found.into_iter().filter(shown).collect();
     let now = now();
     let listing = Listing {
-        headings: LEASE_HEADINGS.to_vec(),
-        rows: found.iter().map(|lease| lease_row(lease, now)).collect(),
+        headings,
+        rows: found.iter().map(|lease| row(lease, now)).collect(),
         names: found
             .iter()
             .map(|lease| short_name(&lease.name).to_owned())

@@ -151,6 +151,14 @@ pub fn lease_row(lease: &wire::Lease, now: Timestamp) -> Vec<String> {
     ]
 }
 
+/// What the controller says about where a lease stands.
+#[must_use]
+pub fn message(lease: &wire::Lease) -> String {
+    let last = lease.conditions.last();
+    last.map(|condition| condition.message().to_owned())
+        .unwrap_or_default()
+}
+
 /// One word for where a lease stands: `Ready`, or the reason why not.
 #[must_use]
 pub fn state(lease: &wire::Lease) -> String {

@@ -75,6 +75,7 @@ impl Drop for Waiting {
 pub fn describe(message: &str, queue: Option<&Queue>) -> String {
     let mut text = match message {
         "" => "waiting for an exporter".to_owned(),
+        message if message.starts_with("waiting") => message.to_owned(),
         message => format!("waiting: {message}"),
     };
     if let Some(queue) = queue.filter(|queue| queue.position > 0) {
@@ -109,6 +110,8 @@ mod tests {
             describe("all busy", Some(&queue)),
             "waiting: all busy; place 2 of 3"
         );
+        let said = "waiting for the one exporter that fits: a is offline; place 2 of 3";
+        assert_eq!(describe(said, Some(&queue)), said);
         let said = "all busy; place 2 of 3";
         assert_eq!(describe(said, Some(&queue)), format!("waiting: {said}"));
     }

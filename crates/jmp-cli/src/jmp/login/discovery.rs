@@ -83,11 +83,18 @@ pub async fn ask(target: &Target, trust: &Trust) -> Result<Answer, CliError> {
 }
 
 async fn ask_anyhow_long(target: &Target, trust: &Trust) -> Result<Answer, CliError> {
-    let stream = tcp(&target.endpoint).await?;
+    let (endpoint, stream) = match (tcp(&target.endpoint).await, &target.second) {
+        (Ok(stream), _) => (&target.endpoint, stream),
+        (Err(error), None) => return Err(error),
+        (Err(error), Some(second)) => match tcp(second).await {
+            Ok(stream) => (second, stream),
+            Err(_) => return Err(error),
+        },
+    };
     if target.plain {
         return request(stream, target).await;
     }
-    let (stream, presented) = secure(&target.endpoint, stream, trust, b"http/1.1").await?;
+    let (stream, presented) = secure(endpoint, stream, trust, b"http/1.1").await?;
     let mut answer = request(stream, target).await?;
     // An endpoint that sends no bundle has proved its authority all the same.
     answer.authority = answer.authority.or(presented);
@@ -132,7 +139,7 @@ async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, CliError> {
     Err(
         CliError::new(format!("cannot log in at {endpoint}: {failure}")).with_hint(
             "check host and port; the login endpoint of `jmp controller run` is at port 8086 unless it was \
-             told otherwise",
+             told otherwise, and ports 443 and 8086 are tried when none is given",
         ),
     )
 }

@@ -47,7 +47,7 @@ is what `jmp controller run` prints at its start.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The login endpoint, and the client's name; port 443 unless you say (`jmp controller run`: 8086)
+    /// The login endpoint, and the client's name; without a port 443, else 8086
     #[arg(value_name = "[NAME@]HOST[:PORT]")]
     target: Option<String>,
 

@@ -6,6 +6,8 @@ use crate::error::CliError;
 
 /// Port of plain HTTP.
 const HTTP: u16 = 80;
+/// Port of the login endpoint of `jmp controller run`.
+const OF_CONTROLLER: u16 = 8086;
 
 /// `[NAME@]HOST[:PORT]`, with `https://` or `http://` before the host if need be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Target {
     pub endpoint: Endpoint,
     /// Whether it is asked without TLS.
     pub plain: bool,
+    /// Where `jmp controller run` has it, if no port was given.
+    pub second: Option<Endpoint>,
 }
 
 // === impl Target ===
@@ -29,7 +33,7 @@ impl Target {
     pub fn parse(text: &str) -> Result<Self, CliError> {
         let wrong = |reason: String| {
             CliError::usage(format!("cannot log in at `{text}`: {reason}")).with_hint(
-                "write HOST, NAME@HOST or NAME@HOST:PORT; the port is 443 unless you say",
+                "write HOST, NAME@HOST or NAME@HOST:PORT; the port is 443 or else 8086 unless you say",
             )
         };
         let (name, host) = match text.rsplit_once('@') {
@@ -64,7 +68,15 @@ impl Target {
         } else {
             endpoint
         };
+        let second = (!plain && !has_port)
+            .then(|| {
+                format!("{}:{OF_CONTROLLER}", bracketed(endpoint.host()))
+                    .parse()
+                    .ok()
+            })
+            .flatten();
         Ok(Self {
+            second,
             name: name.map(str::to_owned),
             endpoint,
             plain,
@@ -93,6 +105,18 @@ mod tests {
     fn parsed(text: &str) -> (Option<String>, String, bool) {
         let target = Target::parse(text).expect("a target");
         (target.name, target.endpoint.to_string(), target.plain)
+    }
+
+    #[test]
+    fn without_a_port_there_is_a_second_place() {
+        let second = |text| {
+            let target = Target::parse(text).expect("a target");
+            target.second.map(|endpoint| endpoint.to_string())
+        };
+        assert_eq!(second("me@lab").as_deref(), Some("lab:8086"));
+        assert_eq!(second("https://[::1]").as_deref(), Some("[::1]:8086"));
+        assert_eq!(second("lab:443"), None);
+        assert_eq!(second("http://lab"), None);
     }
 
     #[test]

@@ -48,7 +48,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// What lets it in at the controller: `router.yaml` of the controller's data directory, or a file
-    /// of `jmp admin create router NAME --save`
+    /// of `jmp admin create router NAME --out FILE`
     #[arg(long, value_name = "FILE")]
     join: PathBuf,
 

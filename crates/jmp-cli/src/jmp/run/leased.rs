@@ -39,6 +39,14 @@ pub async fn run(
     };
     let reports = session.reports();
     session.close().await;
+    if config.export.is_empty() {
+        output::warn(&format!(
+            "exporter {} has no devices, so that it cannot be leased: add them under `export` in {}, and start \
+             it again",
+            controller.credentials.name,
+            exporter.file.path.display()
+        ));
+    }
     let directory = RuntimeDirectory::new()?;
     let running = LeasedExporter::start(LeasedOptions {
         controller: controller.clone(),

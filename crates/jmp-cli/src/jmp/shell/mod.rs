@@ -102,7 +102,7 @@ struct RemoteArgs {
     selector: Vec<String>,
 
     /// Lease the exporter of this name
-    #[arg(short = 'n', long, value_name = "EXPORTER")]
+    #[arg(short = 'n', long, alias = "exporter-name", value_name = "EXPORTER")]
     name: Option<String>,
 
     /// How long to lease it, such as 30m, 1h30m or 01:30:00 (default 30m)

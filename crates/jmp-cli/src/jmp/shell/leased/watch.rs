@@ -148,11 +148,13 @@ impl Follower {
         };
         let end = end(&self.lease);
         let mut pause = left + LATE;
-        if self.told != end {
+        if self.extend.is_none() && self.told != end {
             pause = pause.min(left.saturating_sub(NOTICE).max(Duration::from_millis(1)));
         }
-        if self.extend.is_some() && !left.is_zero() {
-            let wait = left.saturating_sub(EXTEND_BEFORE);
+        if let Some(before) = self.extend_before()
+            && !left.is_zero()
+        {
+            let wait = left.saturating_sub(before);
             pause = pause.min(if wait.is_zero() {
                 EXTEND_AGAIN.min(left / 4)
             } else {
@@ -166,10 +168,10 @@ impl Follower {
         let (Some(left), Some(end)) = (self.left(), end(&self.lease)) else {
             return;
         };
-        if left <= EXTEND_BEFORE && self.extend().await {
+        if self.extend_before().is_some_and(|before| left <= before) && self.extend().await {
             return;
         }
-        if left <= NOTICE && self.told != Some(end) {
+        if self.extend.is_none() && left <= NOTICE && self.told != Some(end) {
             self.told = Some(end);
             let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
             output::warn(&format!(
@@ -180,6 +182,12 @@ impl Follower {
                 self.name
             ));
         }
+    }
+
+    /// How long before the end the lease is extended. A short extension comes late, so that extensions do
+    /// not follow one another at once.
+    fn extend_before(&self) -> Option<Duration> {
+        Some(self.extend?.min(EXTEND_BEFORE))
     }
 
     async fn extend(&mut self) -> bool {
