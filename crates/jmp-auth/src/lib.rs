@@ -17,9 +17,8 @@ mod legacy;
 pub mod metadata;
 mod peek;
 pub mod pki;
+mod places;
 pub mod private_file;
-mod rate;
-mod secret;
 mod subject;
 mod tunnel;
 mod tunnel_keys;
@@ -33,12 +32,12 @@ pub use identity::{
 };
 pub use identity_keys::{IdentityKeys, KeyGenerationError};
 pub use jws::MAX_TOKEN_BYTES;
+pub use jmp_types::Secret;
 pub use legacy::LegacyKeyError;
 pub use metadata::fuzz_metadata;
 pub use peek::{Peeked, peek, peek_expiry};
+pub use places::{Place, Places, peer_network};
 pub use private_file::FileError;
-pub use rate::{RateLimiter, TooFast};
-pub use secret::Secret;
 pub use subject::{IdentityKind, Subject, SubjectError};
 pub use tunnel::{
     TUNNEL_AUDIENCE, TUNNEL_ISSUER, TUNNEL_LIFETIME, TunnelClaims, TunnelEnds, TunnelIssuer,

@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jmp_types::Secret;
+
 use crate::decode::{comma_list, seconds};
 use crate::document::{Document, Spot};
 use crate::environment::Environment;
@@ -15,7 +17,6 @@ use crate::kinds::client::{ClientConfig, LeaseOptions, SHORTEST_TIMEOUT};
 use crate::kinds::common::{GrpcOptions, Metadata, Tls};
 use crate::kinds::exporter::ExporterConfig;
 use crate::provenance::{Origin, Sourced};
-use crate::secret::Secret;
 use crate::store::{Loaded, Place, Store};
 
 /// Command-line options that choose or override configuration.

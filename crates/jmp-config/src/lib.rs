@@ -23,7 +23,6 @@ mod provenance;
 mod reader;
 mod redact;
 mod save;
-mod secret;
 mod store;
 
 pub use diagnostic::{ConfigError, Diagnostic, Severity};
@@ -31,6 +30,7 @@ pub use document::{Document, Location, Source, Span, Spot};
 pub use effective::{EffectiveClient, EffectiveExporter, Flags};
 pub use environment::{Environment, Paths, ProcessEnvironment, SYSTEM_EXPORTERS};
 pub use error::{Error, Kind};
+pub use jmp_types::Secret;
 pub use kinds::access::{AccessConfig, AccessKind, AdminConfig};
 pub use kinds::client::{ClientConfig, DriverAdmission, LeaseOptions, ShellOptions};
 pub use kinds::common::{API_VERSION, GrpcOptions, Metadata, Tls};
@@ -41,7 +41,6 @@ pub use nearest::{nearest, ranked};
 pub use node::{Entry, Key, Mapping, Node, Scalar, Value};
 pub use provenance::{Origin, ShownValue, Sourced};
 pub use redact::{is_secret_key, json as redact_json};
-pub use secret::Secret;
 pub use store::{Deleted, Listed, Loaded, Place, Store};
 
 /// Body of the fuzz target: any bytes are read, complained about, written and shown without a panic, and

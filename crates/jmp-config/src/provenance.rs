@@ -4,12 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jmp_types::{REDACTED, Secret};
 use serde_json::{Value, json};
 
 use crate::effective::{EffectiveClient, EffectiveExporter};
 use crate::kinds::client::seconds_json;
-use crate::redact::HIDDEN;
-use crate::secret::Secret;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +85,7 @@ fn shown<T>(
 
 fn shown_secret(key: &'static str, sourced: &Sourced<Option<Secret>>) -> ShownValue {
     shown(key, sourced, |secret| match secret {
-        Some(_) => HIDDEN.into(),
+        Some(_) => REDACTED.into(),
         None => Value::Null,
     })
 }

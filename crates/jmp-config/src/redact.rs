@@ -1,8 +1,7 @@
 //! What may not be shown: recognised by the name of the key it stands under.
 
+use jmp_types::REDACTED;
 use serde_json::Value;
-
-pub(crate) const HIDDEN: &str = "[redacted]";
 
 const SECRET_WORDS: [&str; 9] = [
     "token",
@@ -33,7 +32,7 @@ pub fn json(value: &Value) -> Value {
             map.iter()
                 .map(|(key, value)| {
                     let shown = if is_secret_key(key) && !is_blank(value) {
-                        Value::String(HIDDEN.to_owned())
+                        Value::String(REDACTED.to_owned())
                     } else {
                         json(value)
                     };
@@ -79,7 +78,7 @@ pub(crate) fn line_in_context<'a>(text: &str, above: impl Iterator<Item = &'a st
             continue;
         }
         if secret_colon(parent).is_some() {
-            return format!("{}{HIDDEN}", " ".repeat(indentation(text)));
+            return format!("{}{REDACTED}", " ".repeat(indentation(text)));
         }
         list = parent.trim_start().starts_with('-');
         indent = here;
@@ -94,7 +93,7 @@ pub(crate) fn line_in_context<'a>(text: &str, above: impl Iterator<Item = &'a st
 pub(crate) fn line(text: &str) -> String {
     match secret_colon(text) {
         Some(colon) if !matches!(text[colon + 1..].trim(), "" | "\"\"" | "''") => {
-            format!("{}: {HIDDEN}", printable(&text[..colon]))
+            format!("{}: {REDACTED}", printable(&text[..colon]))
         }
         _ => printable(text),
     }

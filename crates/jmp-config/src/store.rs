@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use jmp_types::Alias;
+use jmp_types::{Alias, Secret};
 use serde_json::Value;
 
 use crate::diagnostic::{ConfigError, Diagnostic};
@@ -17,7 +17,6 @@ use crate::kinds::exporter::ExporterConfig;
 use crate::kinds::user::UserConfig;
 use crate::nearest;
 use crate::save;
-use crate::secret::Secret;
 
 /// Which of the documented places a file is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -106,13 +106,10 @@ impl Context {
         // expired one was good: whoever has it must hear so, also behind an address that others share.
         let expired = status.message().starts_with(EXPIRED);
         if status.code() != Code::InvalidArgument && !expired {
-            let mut failures = self
-                .failures
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            if let Err(wait) = failures.check(&address, self.now()) {
+            if let Err(wait) = self.failures.take(address.clone()) {
                 return Err(Status::resource_exhausted(format!(
-                    "too many failed authentications from {address}: {wait}"
+                    "too many failed authentications from {address}: try again in {} s",
+                    wait.as_secs() + 1
                 )));
             }
         }

@@ -1,10 +1,10 @@
 //! What every service works with.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use jmp_auth::pki::Authority;
-use jmp_auth::{IdentityIssuer, IdentityVerifier, RateLimiter, TunnelIssuer, TunnelKeys};
+use jmp_auth::{IdentityIssuer, IdentityVerifier, TunnelIssuer, TunnelKeys};
 use jmp_store::{AuditSink, EventSink, Query, Store, StoreExt};
 use jmp_types::Timestamp;
 use jmp_types::resource::{Key, Lease};
@@ -16,7 +16,7 @@ use crate::admin_service::BackupSource;
 use crate::clock::Time;
 use crate::engine::{EngineHandle, store_failure};
 use crate::exporter_sessions::ExporterSessions;
-use crate::limits::Guards;
+use crate::limits::{Guards, RateLimiter};
 use crate::metrics::Metrics;
 use crate::probe::Probe;
 use crate::routers::Routers;
@@ -67,7 +67,8 @@ pub struct Context {
     pub(crate) cut: CancellationToken,
     /// When the controller started.
     pub started: Timestamp,
-    pub(crate) failures: Mutex<RateLimiter>,
+    /// Failed authentications, by network.
+    pub(crate) failures: RateLimiter<String>,
     /// What one identity may ask for; `Guards::default()`.
     pub(crate) guards: Guards,
 }
@@ -108,7 +109,7 @@ impl Peer {
     pub fn network(&self) -> String {
         self.address.map_or_else(
             || "-".to_owned(),
-            |address| crate::limits::peer_network(address).to_string(),
+            |address| jmp_auth::peer_network(address).to_string(),
         )
     }
 

@@ -1,13 +1,11 @@
 //! The controller as a whole: started, serving, stopped.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jmp_auth::pki::{Authority, Protocols, ServerCertificate};
-use jmp_auth::{
-    IdentityIssuer, IdentityKeys, IdentityVerifier, RateLimiter, TunnelIssuer, TunnelKeys,
-};
+use jmp_auth::{IdentityIssuer, IdentityKeys, IdentityVerifier, TunnelIssuer, TunnelKeys};
 use jmp_store::{AuditSink, EventSink, Store, StoreError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -19,6 +17,7 @@ use crate::clock::{Clock, Time};
 use crate::context::Context;
 use crate::engine;
 use crate::exporter_sessions::ExporterSessions;
+use crate::limits::{Rate, RateLimiter};
 use crate::metrics::Metrics;
 use crate::routers::Routers;
 use crate::server::{Server, serve_plain};
@@ -118,15 +117,18 @@ impl Controller {
             tasks,
             stopping: CancellationToken::new(),
             cut: CancellationToken::new(),
-            failures: Mutex::new(RateLimiter::new(
-                failures / 60.0,
-                settings.limits.failures_per_minute,
+            failures: RateLimiter::new(
+                Rate {
+                    per_second: failures / 60.0,
+                    burst: failures.max(1.0),
+                },
                 ADDRESSES,
-            )),
+            ),
             guards: crate::limits::Guards::default(),
             settings,
         });
         context.tasks.spawn(upkeep::run(Arc::clone(&context)));
+        context.tasks.spawn(upkeep::expire(Arc::clone(&context)));
         Ok(Self {
             server: Server::new(Arc::clone(&context)),
             context,

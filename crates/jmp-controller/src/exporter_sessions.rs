@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jmp_lease::pool::Notice;
+use jmp_types::Timestamp;
 use jmp_types::resource::Key;
 use tokio::sync::watch;
 use tonic::Status;
@@ -45,6 +46,7 @@ struct Session {
     number: u64,
     uid: String,
     generation: u64,
+    expires_at: Timestamp,
     probe: Probe,
     outbox: Arc<status::Outbox>,
     /// How many ends of leases were said that the exporter may not have heard yet.
@@ -80,6 +82,7 @@ impl ExporterSessions {
             number,
             uid: caller.uid.clone(),
             generation: caller.generation,
+            expires_at: caller.expires_at,
             probe: caller.peer.probe.clone(),
             outbox: Arc::clone(&outbox),
             unheard: watch::Sender::new(0),
@@ -164,6 +167,25 @@ impl ExporterSessions {
         }
     }
 
+    /// Ends the streams whose tokens have ended: an exporter that cannot report any more would keep its
+    /// device from everybody, and seem to be there.
+    pub(crate) fn expire(&self, now: Timestamp) {
+        let mut state = self.lock();
+        let ended: Vec<_> = state
+            .status
+            .values()
+            .filter(|session| session.expires_at <= now)
+            .map(|session| Arc::clone(&session.outbox))
+            .collect();
+        for queue in state.listens.values_mut() {
+            queue.expire(now);
+        }
+        drop(state);
+        for outbox in ended {
+            outbox.end(expired());
+        }
+    }
+
     /// Ends all streams: the controller stops.
     pub(crate) fn drain(&self) {
         let mut state = self.lock();
@@ -184,6 +206,11 @@ impl ExporterSessions {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What shipped exporters are told by every other call, too.
+fn expired() -> Status {
+    Status::unknown("token is expired: the stream ended with it")
 }
 
 fn revoked() -> Status {

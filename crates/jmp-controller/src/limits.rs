@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jmp_auth::{Place, Places};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -65,20 +65,6 @@ pub(crate) struct Guards {
     pub strangers: RateLimiter<()>,
     /// Watching calls, by identity.
     pub watches: Arc<Places<String>>,
-}
-
-/// Counts what each caller has open at one time.
-#[derive(Debug)]
-pub(crate) struct Places<K: Eq + Hash> {
-    limit: usize,
-    taken: Mutex<HashMap<K, usize>>,
-}
-
-/// One place among [`Places`], free again when dropped.
-#[derive(Debug)]
-pub(crate) struct Place<K: Eq + Hash> {
-    places: Arc<Places<K>>,
-    caller: K,
 }
 
 /// How often something may be done: `burst` times at once, `per_second` times for ever.
@@ -187,61 +173,17 @@ impl Default for Guards {
     }
 }
 
-// === impl Places ===
-
-impl<K: Clone + Eq + Hash> Places<K> {
-    /// That many places for each.
-    pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self {
-            limit,
-            taken: Mutex::default(),
-        })
-    }
-
-    /// Takes a place for the caller; none if it has as many as it may.
-    pub fn take(self: &Arc<Self>, caller: K) -> Option<Place<K>> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = taken.get(&caller).copied().unwrap_or_default();
-        if held >= self.limit {
-            return None;
-        }
-        taken.insert(caller.clone(), held + 1);
-        Some(Place {
-            places: Arc::clone(self),
-            caller,
-        })
-    }
-}
-
-impl Places<String> {
-    /// A watch of that caller.
-    ///
-    /// # Errors
-    /// RESOURCE_EXHAUSTED when it has as many as it may.
-    pub fn watch(self: &Arc<Self>, caller: String) -> Result<Place<String>, Status> {
-        self.take(caller.clone()).ok_or_else(|| {
-            Status::resource_exhausted(format!(
-                "{caller} has {} watches open already: close one first",
-                self.limit
-            ))
-        })
-    }
-}
-
-impl<K: Eq + Hash> Drop for Place<K> {
-    fn drop(&mut self) {
-        let mut taken = self
-            .places
-            .taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.caller) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.caller);
-            }
-        }
-    }
+/// A place for a watch of that caller.
+///
+/// # Errors
+/// RESOURCE_EXHAUSTED when it has as many as it may.
+pub(crate) fn watch(places: &Arc<Places<String>>, caller: String) -> Result<Place<String>, Status> {
+    places.take(caller.clone()).ok_or_else(|| {
+        Status::resource_exhausted(format!(
+            "{caller} has {} watches open already: close one first",
+            places.limit()
+        ))
+    })
 }
 
 // === impl Bucket ===
@@ -261,18 +203,6 @@ impl Bucket {
         }
         let wait = (1.0 - self.left) / rate.per_second.max(f64::MIN_POSITIVE);
         Err(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX))
-    }
-}
-
-/// What counts as one network peer: an address, or for IPv6 the network of one host.
-#[must_use]
-pub fn peer_network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let bits = address.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(bits.into())
-        }
-        short => short,
     }
 }
 
@@ -310,27 +240,5 @@ mod tests {
         tokio::time::advance(Duration::from_secs(10)).await;
         limiter.take(20_000).unwrap();
         assert_eq!(limiter.buckets.lock().unwrap().known.len(), 1);
-    }
-
-    #[test]
-    fn places_are_given_back() {
-        let guards = Guards::default();
-        let watch = |caller: &str| guards.watches.watch(caller.to_owned());
-        let held: Vec<Place<String>> = (0..WATCHES).map(|_| watch("a").unwrap()).collect();
-        let refused = watch("a").unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-        watch("b").unwrap();
-        drop(held);
-        watch("a").unwrap();
-        assert!(guards.watches.taken.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn hosts_with_many_addresses_are_one_peer() {
-        let network = |text: &str| peer_network(text.parse().unwrap());
-        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
-        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
-        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
-        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
     }
 }

@@ -14,9 +14,10 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
+use jmp_auth::peer_network;
 use serde::Serialize;
 
-use crate::limits::{Rate, RateLimiter, peer_network};
+use crate::limits::{Rate, RateLimiter};
 
 mod server;
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use jmp_auth::{Place, Places, peer_network};
 use jmp_proto::health::v1::health_server::HealthServer;
 use jmp_proto::jmp::v1::admin_service_server::AdminServiceServer;
 use jmp_proto::jmp::v1::lease_service_server::LeaseServiceServer;
@@ -31,7 +32,6 @@ use crate::context::{Context, Peer};
 use crate::controller_service::Controllers;
 use crate::health::HealthService;
 use crate::lease_service::LeaseApi;
-use crate::limits::{Place, Places, peer_network};
 use crate::probe::Probe;
 use crate::router_control::RouterControl;
 

@@ -12,6 +12,8 @@ use crate::context::Context;
 const INTERVAL: Duration = Duration::from_secs(600);
 /// Rows that are deleted at once, so that others can write in between.
 const ROWS: usize = 500;
+/// How often the ends of tokens are compared with a clock that may be set.
+const TOKENS: Duration = Duration::from_secs(30);
 /// How often certificates are looked at.
 const RENEWAL: Duration = Duration::from_secs(6 * 3600);
 
@@ -23,6 +25,17 @@ pub(crate) async fn run(context: Arc<Context>) {
             () = tokio::time::sleep(INTERVAL) => {}
             () = context.stopping.cancelled() => return,
         }
+    }
+}
+
+/// Ends the streams of exporters with their tokens, until the controller stops.
+pub(crate) async fn expire(context: Arc<Context>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TOKENS) => {}
+            () = context.stopping.cancelled() => return,
+        }
+        context.exporters.expire(context.now());
     }
 }
 

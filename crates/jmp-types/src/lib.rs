@@ -6,6 +6,7 @@
 pub mod ids;
 mod labels;
 pub mod resource;
+mod secret;
 mod selector;
 mod time_span;
 
@@ -14,5 +15,6 @@ pub use ids::{
 };
 pub use jiff::{SignedDuration, Timestamp};
 pub use labels::{LabelError, Labels};
+pub use secret::{REDACTED, Secret};
 pub use selector::{Selector, SelectorError, SelectorTerm, fuzz_selector};
 pub use time_span::{ParsedTimeSpan, TimeSpan, TimeSpanError};

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use jmp_types::Secret;
 use serde_json::Value;
 
 use crate::decode::{At, Decoder, UnknownKeys};
@@ -13,7 +14,6 @@ use crate::kinds::common::{
     Expected, Metadata, Tls, endpoint, header, header_json, metadata, put, put_tls, tls,
 };
 use crate::save;
-use crate::secret::Secret;
 
 const KEYS: [&str; 6] = ["apiVersion", "kind", "metadata", "endpoint", "tls", "token"];
 

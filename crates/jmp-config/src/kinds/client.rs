@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use jmp_types::Secret;
 use serde_json::{Map, Number, Value};
 
 use crate::decode::{At, Decoder, UnknownKeys};
@@ -13,7 +14,6 @@ use crate::kinds::common::{
     Expected, GrpcOptions, Metadata, Tls, endpoint, grpc_options, header, header_json, metadata,
     put, put_tls, tls,
 };
-use crate::secret::Secret;
 
 const EXPECTED: Expected = Expected {
     kinds: &["ClientConfig", "Client"],

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use jmp_types::Secret;
 use serde_json::{Map, Value, json};
 
 use crate::decode::{At, Decoder, UnknownKeys};
@@ -14,7 +15,6 @@ use crate::kinds::common::{
     one_of, put, put_tls, tls,
 };
 use crate::kinds::export::{ExportMap, export};
-use crate::secret::Secret;
 
 const EXPECTED: Expected = Expected {
     kinds: &["ExporterConfig", "Exporter"],

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use futures::Stream;
 use jmp_proto::v1::ListenResponse;
+use jmp_types::Timestamp;
 use jmp_types::resource::Key;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::{ExporterSessions, revoked};
+use super::{ExporterSessions, expired, revoked};
 use crate::authentication::Caller;
 use crate::probe::Probe;
 
@@ -65,6 +66,7 @@ struct Listener {
     exporter: Key,
     uid: String,
     generation: u64,
+    expires_at: Timestamp,
     probe: Probe,
     waker: Option<Waker>,
     end: Option<Status>,
@@ -151,6 +153,13 @@ impl Queue {
         }
     }
 
+    pub fn expire(&mut self, now: Timestamp) {
+        let listener = self.listener.as_ref();
+        if listener.is_some_and(|listener| listener.expires_at <= now) {
+            self.end(expired());
+        }
+    }
+
     pub fn end(&mut self, status: Status) {
         if let Some(listener) = &mut self.listener {
             listener.end.get_or_insert(status);
@@ -193,6 +202,7 @@ impl ExporterSessions {
             exporter: caller.key.clone(),
             uid: caller.uid.clone(),
             generation: caller.generation,
+            expires_at: caller.expires_at,
             probe: caller.peer.probe.clone(),
             waker: None,
             end: None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jmp_auth::IdentityKind;
+use jmp_auth::{IdentityKind, Place};
 use jmp_types::Timestamp;
 use jmp_types::resource::{Administrator, Client, CredentialRecord};
 use tokio::sync::broadcast::Receiver;
@@ -13,7 +13,6 @@ use tonic::Status;
 
 use crate::authentication::Caller;
 use crate::context::Context;
-use crate::limits::Place;
 use crate::view::{Change, Item};
 
 /// How often the end of a token is compared with a clock that may be set.
@@ -49,7 +48,7 @@ impl News {
     ///
     /// RESOURCE_EXHAUSTED when the caller listens too often already.
     pub fn of(context: Arc<Context>, caller: &Caller) -> Result<Self, Status> {
-        let place = context.guards.watches.watch(caller.identity())?;
+        let place = crate::limits::watch(&context.guards.watches, caller.identity())?;
         let news = Self {
             changes: context.view.subscribe(),
             ends: caller.expires_at,

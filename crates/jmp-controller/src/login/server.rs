@@ -11,6 +11,7 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use jmp_auth::{Places, peer_network};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -20,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::LoginService;
-use crate::limits::{Places, peer_network};
 
 /// Connections at one time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 256;

@@ -10,7 +10,7 @@ use jmp_wire::connection::Connection;
 use tonic::{Code, Request, Response, Status};
 
 use crate::lab::{Lab, refused};
-use crate::world::{controller_calls, register};
+use crate::world::{controller_calls, end, leased, listen, register};
 
 type Headers = Vec<(&'static str, String)>;
 
@@ -200,6 +200,35 @@ async fn clocks_an_hour_apart_are_named() {
         Code::Unknown,
         "token is expired",
     );
+    lab.stop().await;
+}
+
+/// It could neither report nor listen, but would be leased for ever.
+#[tokio::test(start_paused = true)]
+async fn an_exporter_whose_token_ended_is_not_there() {
+    let settings = Settings {
+        token_lifetime: Duration::from_secs(3600),
+        ..Settings::default()
+    };
+    let lab = Lab::with(settings).await;
+    let mut device = lab.exporter("bench", "a").await;
+    let (_, token) = lab.client("me").await;
+    let lease = leased(&lab, &mut device, "me", &token, "a").await;
+    let mut listening = listen(&mut device, &lease).await;
+    tokio::time::sleep(Duration::from_secs(3640)).await;
+    let ended = async { (end(&mut device.status).await, end(&mut listening).await) };
+    let ended = tokio::time::timeout(Duration::from_secs(10), ended).await;
+    let (status, listening) = ended.expect("both streams end");
+    for status in [status, listening] {
+        let status = status.expect("a status");
+        assert_eq!(status.code(), Code::Unknown);
+        assert!(status.message().contains("token is expired"), "{status:?}");
+    }
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    let view = &lab.controller.context().view;
+    let key = jmp_types::resource::Key::new("default", "bench");
+    let found = view.get::<jmp_types::resource::Exporter>(&key).unwrap();
+    assert_eq!(found.status.exporter_status, "Offline");
     lab.stop().await;
 }
 

@@ -232,8 +232,9 @@ impl FakeRouter {
     }
 
     pub async fn instruction(&mut self) -> Instruction {
-        let next = self.instructions.message().await.unwrap().unwrap();
-        next.instruction.unwrap()
+        let next = tokio::time::timeout(Duration::from_secs(300), self.instructions.message());
+        let next = next.await.expect("an instruction in time");
+        next.unwrap().unwrap().instruction.unwrap()
     }
 
     /// Why the stream ended.
