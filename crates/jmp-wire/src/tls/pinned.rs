@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -49,23 +49,12 @@ pub async fn presented_client<IO>(io: IO, name: ServerName<'static>) -> io::Resu
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let chain = Arc::new(Presented::default());
-    let mut config = builder()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::clone(&chain) as Arc<dyn ServerCertVerifier>)
-        .with_no_client_auth();
-    config.alpn_protocols = alpn();
-    TlsConnector::from(Arc::new(config))
+    let chain = Arc::default();
+    connector(Rule::Presented(Arc::clone(&chain)))?
         .connect(name, io)
         .await?;
-    let presented = std::mem::take(&mut *chain.0.lock().unwrap_or_else(PoisonError::into_inner));
+    let presented = std::mem::take(&mut *chain.lock().unwrap_or_else(PoisonError::into_inner));
     client_of(presented)
-}
-
-fn builder() -> io::Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>> {
-    ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| invalid(error.to_string()))
 }
 
 fn client_of(certificates: Vec<CertificateDer<'static>>) -> io::Result<TlsConnector> {
@@ -81,11 +70,22 @@ fn client_of(certificates: Vec<CertificateDer<'static>>) -> io::Result<TlsConnec
     let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
         .map_err(|error| invalid(error.to_string()))?;
-    let verifier = Pinned {
+    connector(Rule::Pinned {
         authorities,
         certificates,
+    })
+}
+
+/// A TLS client for gRPC with that rule.
+fn connector(rule: Rule) -> io::Result<TlsConnector> {
+    let provider = provider();
+    let verifier = Verifier {
+        rule,
+        provider: Arc::clone(&provider),
     };
-    let mut config = builder()?
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid(error.to_string()))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
@@ -93,14 +93,28 @@ fn client_of(certificates: Vec<CertificateDer<'static>>) -> io::Result<TlsConnec
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// The usual rules, and the exception described above.
+/// Which certificates are good.
 #[derive(Debug)]
-struct Pinned {
-    authorities: Arc<WebPkiServerVerifier>,
-    certificates: Vec<CertificateDer<'static>>,
+enum Rule {
+    /// The usual ones, and the exception described above.
+    Pinned {
+        authorities: Arc<WebPkiServerVerifier>,
+        certificates: Vec<CertificateDer<'static>>,
+    },
+    /// Any; what the server presented is remembered.
+    Presented(Arc<Mutex<Vec<CertificateDer<'static>>>>),
 }
 
-impl ServerCertVerifier for Pinned {
+/// A rule of ours for certificates; the server has to prove its private key as always.
+#[derive(Debug)]
+struct Verifier {
+    rule: Rule,
+    provider: Arc<CryptoProvider>,
+}
+
+// === impl Verifier ===
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -109,12 +123,22 @@ impl ServerCertVerifier for Pinned {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let usual =
-            self.authorities
-                .verify_server_cert(certificate, intermediates, name, ocsp, now);
-        match usual {
+        let (authorities, certificates) = match &self.rule {
+            Rule::Pinned {
+                authorities,
+                certificates,
+            } => (authorities, certificates),
+            Rule::Presented(chain) => {
+                let presented = std::iter::once(certificate).chain(intermediates);
+                let presented = presented.take(LONGEST_CHAIN);
+                *chain.lock().unwrap_or_else(PoisonError::into_inner) =
+                    presented.map(|one| one.clone().into_owned()).collect();
+                return Ok(ServerCertVerified::assertion());
+            }
+        };
+        match authorities.verify_server_cert(certificate, intermediates, name, ocsp, now) {
             // The period of validity is checked before either of these is found.
-            Err(error) if is_about_issuer(&error) && self.certificates.contains(certificate) => {
+            Err(error) if is_about_issuer(&error) && certificates.contains(certificate) => {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -128,8 +152,8 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authorities
-            .verify_tls12_signature(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -138,12 +162,14 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authorities
-            .verify_tls13_signature(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authorities.supported_verify_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -159,58 +185,4 @@ fn is_about_issuer(error: &Error) -> bool {
         }
         _ => false,
     }
-}
-
-/// Remembers what the server presented; the private key is proven all the same.
-#[derive(Debug, Default)]
-struct Presented(Mutex<Vec<CertificateDer<'static>>>);
-
-// === impl Presented ===
-
-impl ServerCertVerifier for Presented {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let chain = std::iter::once(certificate).chain(intermediates);
-        let chain = chain
-            .take(LONGEST_CHAIN)
-            .map(|one| one.clone().into_owned());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = chain.collect();
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let schemes = algorithms().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &schemes)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let schemes = algorithms().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &schemes)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        algorithms()
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
-
-fn algorithms() -> Arc<CryptoProvider> {
-    provider()
 }
