@@ -1,7 +1,7 @@
 //! Where connections come from: sockets, or memory for tests and simulations.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -23,6 +23,8 @@ pub struct Accepted {
     pub io: Io,
     /// Who it is, for log lines.
     pub peer: String,
+    /// Address of the host, for limits; none for connections in memory.
+    pub address: Option<IpAddr>,
 }
 
 /// A source of connections.
@@ -63,6 +65,7 @@ impl Listener {
                 Ok(Accepted {
                     io: Box::new(socket) as Io,
                     peer: peer.to_string(),
+                    address: Some(peer.ip()),
                 })
             });
             Some((accepted, listener))
@@ -96,6 +99,7 @@ impl MemoryDialer {
         let accepted = Accepted {
             io: Box::new(theirs),
             peer: peer.to_owned(),
+            address: None,
         };
         let sent = self.accepted.send(accepted).await;
         sent.map_err(|_| io::Error::new(io::ErrorKind::ConnectionRefused, "the router is gone"))?;

@@ -40,11 +40,13 @@ pub const TUNNEL_MEMORY: usize =
 pub struct Limits {
     /// Connections of peers; more are closed at once.
     pub connections: usize,
+    /// Those of one host, which must not keep all the others out.
+    pub connections_per_address: usize,
     /// Calls on one connection; peers queue the others.
     pub streams_per_connection: u32,
     /// Bytes of the metadata of a call.
     pub header_bytes: u32,
-    /// How long TLS may take.
+    /// How long TLS may take, and the request for a health check.
     pub handshake: Duration,
     /// How long a connection may be without a call, the time before the first one included.
     pub idle: Duration,
@@ -56,12 +58,15 @@ pub struct Limits {
     pub parked_per_owner: usize,
     /// Peers that may wait for their partner.
     pub parked: usize,
+    /// Strangers that may watch the router's health.
+    pub watchers: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            connections_per_address: 5_000,
             streams_per_connection: 1024,
             header_bytes: 16 * 1024,
             handshake: Duration::from_secs(10),
@@ -72,6 +77,7 @@ impl Default for Limits {
             },
             parked_per_owner: 256,
             parked: 4096,
+            watchers: 256,
         }
     }
 }

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use jmp_auth::{TunnelClaims, TunnelKeys, TunnelRole, TunnelVerifier};
 use jmp_proto::jmp::v1::{RouterLoad, TunnelEnded};
 use jmp_types::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
@@ -58,6 +58,8 @@ pub(crate) struct Relay {
     pub(crate) news: Notify,
     pub(crate) metrics: Metrics,
     pub(crate) tasks: TaskTracker,
+    /// Room for those who watch the health.
+    pub(crate) watchers: Arc<Semaphore>,
 }
 
 pub(crate) fn refusal(reason: RefusalReason, status: Status) -> Refusal {
@@ -69,6 +71,7 @@ pub(crate) fn refusal(reason: RefusalReason, status: Status) -> Refusal {
 impl Relay {
     pub(crate) fn new(limits: Limits, clock: Arc<dyn Clock>, tasks: TaskTracker) -> Self {
         Self {
+            watchers: Arc::new(Semaphore::new(limits.watchers)),
             limits,
             clock,
             verifier: OnceLock::new(),

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jmp_auth::{Places, peer_network};
 use jmp_wire::authority::AuthorityFilter;
 use jmp_wire::read_ahead::ReadAhead;
 use jmp_wire::tls::TlsAcceptor;
 use rustls::ServerConfig;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -84,6 +85,7 @@ pub(crate) async fn accept(
     stop: Stop,
 ) {
     let places = Arc::new(Semaphore::new(relay.limits().connections));
+    let hosts = Places::new(relay.limits().connections_per_address);
     loop {
         let next = stop
             .gently
@@ -107,12 +109,24 @@ pub(crate) async fn accept(
             );
             continue;
         };
+        let address = accepted.address.map(peer_network);
+        let host = address.map(|address| hosts.take(address));
+        if matches!(host, Some(None)) {
+            relay.metrics.refused(RefusalReason::Connections);
+            tracing::warn!(
+                peer = accepted.peer,
+                limit = hosts.limit(),
+                "connection refused: its host has too many"
+            );
+            continue;
+        }
         let (relay, encryption, stop) = (Arc::clone(&relay), encryption.clone(), stop.clone());
         let tasks = relay.tasks.clone();
         tasks.spawn(async move {
             let now = stop.now.clone();
-            let served = serve_one(accepted, relay, encryption, stop.gently, place);
+            let served = serve_one(accepted, relay, encryption, stop.gently);
             now.run_until_cancelled(served).await;
+            drop((place, host));
         });
     }
 }
@@ -122,9 +136,8 @@ async fn serve_one(
     relay: Arc<Relay>,
     encryption: Encryption,
     gently: CancellationToken,
-    _place: OwnedSemaphorePermit,
 ) {
-    let Accepted { io, peer } = accepted;
+    let Accepted { io, peer, .. } = accepted;
     let limit = relay.limits().handshake;
     let secured = tokio::time::timeout(limit, secure(io, encryption)).await;
     let io = match secured {

@@ -23,6 +23,8 @@ use crate::relay::{Arrival, Relay};
 /// Services the health check knows, besides the whole server.
 const ROUTER_SERVICE: &str = "jumpstarter.v1.RouterService";
 const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
+/// Bytes of a request for a health check.
+const HEALTH_REQUEST: usize = 1024;
 
 tokio::task_local! {
     /// Resets the call that the current task serves.
@@ -48,10 +50,20 @@ impl RouterService {
             return Ok(self.stream(request));
         }
         if path.starts_with(HEALTH_PATH) {
-            let mut health = HealthServer::new(HealthService(self.relay));
-            return health.call(request).await;
+            return Ok(self.health(request).await);
         }
         Ok(unimplemented(path))
+    }
+
+    /// Anybody may ask, so little is read and not for long.
+    async fn health(self, request: Request<Incoming>) -> Response<RpcBody> {
+        let limit = self.relay.limits().handshake;
+        let mut health =
+            HealthServer::new(HealthService(self.relay)).max_decoding_message_size(HEALTH_REQUEST);
+        match tokio::time::timeout(limit, health.call(request)).await {
+            Ok(Ok(response)) => response,
+            Err(_) => Status::deadline_exceeded("the request did not come in time").into_http(),
+        }
     }
 
     fn stream(&self, request: Request<Incoming>) -> Response<RpcBody> {
@@ -163,24 +175,31 @@ impl Health for HealthService {
         &self,
         request: tonic::Request<HealthCheckRequest>,
     ) -> Result<tonic::Response<Self::WatchStream>, Status> {
-        if !is_known(&request) {
-            // A service that does not exist stays unknown.
-            let unknown = HealthCheckResponse {
-                status: ServingStatus::ServiceUnknown as i32,
-            };
-            let once = futures::stream::iter([Ok(unknown)]);
-            let answers = once.chain(futures::stream::pending());
-            return Ok(tonic::Response::new(answers.boxed()));
-        }
-        let readiness = self.0.readiness();
-        let answers =
+        let place = Arc::clone(&self.0.watchers).try_acquire_owned();
+        let place = place.map_err(|_| {
+            Status::resource_exhausted("too many watch the health of this router; check it instead")
+        })?;
+        let answers = if is_known(&request) {
+            let readiness = self.0.readiness();
             futures::stream::unfold((readiness, true), |(mut readiness, first)| async move {
                 if !first {
                     readiness.changed().await.ok()?;
                 }
                 let ready = *readiness.borrow_and_update();
                 Some((Ok(Self::answer(ready)), (readiness, false)))
-            });
+            })
+            .boxed()
+        } else {
+            // A service that does not exist stays unknown.
+            let unknown = HealthCheckResponse {
+                status: ServingStatus::ServiceUnknown as i32,
+            };
+            let once = futures::stream::iter([Ok(unknown)]);
+            once.chain(futures::stream::pending()).boxed()
+        };
+        let answers = answers.inspect(move |_| {
+            let _held = &place;
+        });
         Ok(tonic::Response::new(answers.boxed()))
     }
 }

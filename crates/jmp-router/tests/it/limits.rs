@@ -166,6 +166,74 @@ async fn connections_are_limited() {
     }
 }
 
+/// Nobody has to show a token for a health check.
+#[tokio::test(start_paused = true)]
+async fn health_checks_are_small_and_short_and_few() {
+    let rig = Rig::with(|options| options.limits.watchers = 2);
+    let connection = rig.connect().await;
+    let origin = connection.origin();
+    let mut health = HealthClient::with_origin(connection.clone(), origin);
+    let long = HealthCheckRequest {
+        service: "x".repeat(100_000),
+    };
+    let refused = soon(health.check(long)).await.expect_err("too long");
+    assert!(refused.message().contains("too large"), "{refused:?}");
+    // A request that never comes to its end: the head of a message, and not all of it.
+    let (_sender, pieces) = tokio::sync::mpsc::channel::<bytes::Bytes>(1);
+    _sender.send(vec![0, 0, 0, 0, 9, 1].into()).await.unwrap();
+    let body = futures::stream::unfold(pieces, |mut pieces| async {
+        let piece = pieces.recv().await?;
+        let frame = http_body::Frame::data(piece);
+        Some((Ok::<_, std::convert::Infallible>(frame), pieces))
+    });
+    let request = http::Request::post("/")
+        .header("content-type", "application/grpc")
+        .body(jmp_wire::connection::RpcBody::new(
+            http_body_util::StreamBody::new(body),
+        ))
+        .unwrap();
+    let answer = connection.request("/grpc.health.v1.Health/Check", request);
+    let answer = soon(answer).await.expect("an answer");
+    assert_eq!(answer.headers()["grpc-status"], "4");
+    let mut watch = async || health.watch(HealthCheckRequest::default()).await;
+    let (one, _two) = (watch().await.unwrap(), watch().await.unwrap());
+    let third = watch().await.expect_err("too many");
+    assert_eq!(third.code(), Code::ResourceExhausted);
+    drop(one);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    watch().await.expect("a place is free again");
+}
+
+#[tokio::test]
+async fn one_host_cannot_take_all_connections() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let rig = Rig::with(|options| {
+        options.listener = jmp_router::Listener::tcp(listener).unwrap();
+        options.limits.connections_per_address = 2;
+    });
+    let connect = async || tokio::net::TcpStream::connect(address).await.unwrap();
+    use tokio::io::AsyncReadExt;
+    let (_one, two) = (connect().await, connect().await);
+    let mut third = connect().await;
+    let mut rest = Vec::new();
+    // Closed, perhaps by a reset.
+    let _ = soon(third.read_to_end(&mut rest)).await;
+    drop(two);
+    soon(async {
+        loop {
+            let mut next = connect().await;
+            let closed = next.read_u8();
+            let closed = tokio::time::timeout(Duration::from_millis(100), closed).await;
+            if closed.is_err() || closed.is_ok_and(|read| read.is_ok()) {
+                break;
+            }
+        }
+    })
+    .await;
+    drop(rig);
+}
+
 #[tokio::test]
 async fn the_standard_health_check_tells_readiness() {
     let rig = Rig::new();
