@@ -36,7 +36,7 @@ pub struct Network {
     state: Mutex<State>,
     tasks: TaskTracker,
     /// Nothing goes wrong any more.
-    calm: AtomicBool,
+    calm: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -65,7 +65,7 @@ impl Network {
             seed,
             state: Mutex::default(),
             tasks: TaskTracker::new(),
-            calm: AtomicBool::new(false),
+            calm: Arc::default(),
         })
     }
 
@@ -186,12 +186,13 @@ impl Network {
             stalled[direction] = true;
             stalled[1 - direction] |= both;
         });
+        let calm = Arc::clone(&self.calm);
         self.tasks.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(time) => {}
                 () = link.cut.cancelled() => return,
             }
-            if breaks {
+            if breaks && !calm.load(Ordering::Relaxed) {
                 link.cut.cancel();
             }
             link.stalled.send_replace([false; 2]);
