@@ -261,7 +261,7 @@ impl Actor {
         }
         self.freed = false;
         if self.wanted.is_none() && self.exporter.status() == ExporterStatus::Available {
-            self.reporter.confirm();
+            self.reporter.repeat();
         }
     }
 

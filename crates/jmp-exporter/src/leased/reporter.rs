@@ -40,8 +40,6 @@ struct Shared {
 
 enum Message {
     Status(ExporterStatus, String),
-    /// The same status, after the controller said that the lease is over.
-    Confirm(ExporterStatus, String),
     /// Give this lease back.
     Release(String),
     /// Leave; the answer is that it is over.
@@ -97,13 +95,6 @@ impl Reporter {
             .any(|message| matches!(message, Message::Status(..)));
         if let (Some((status, text)), false) = (present, waiting) {
             self.shared.push(Message::Status(status, text));
-        }
-    }
-
-    /// Tells the present status to a controller that said that the lease is over.
-    pub fn confirm(&self) {
-        if let Some((status, text)) = lock(&self.shared.present).clone() {
-            self.shared.push(Message::Confirm(status, text));
         }
     }
 
@@ -183,16 +174,6 @@ impl Task {
     async fn deliver(&mut self, message: &Message) -> Result<(), CallError> {
         match message {
             Message::Status(status, text) => self.tell(*status, text, false).await,
-            Message::Confirm(status, text) => {
-                // Our controllers count what comes after the answers to pings that show that the end was
-                // heard. Those answers travel on the connection of this call and the next one: the first
-                // may overtake them, the second cannot. Nobody wants it once there is another lease.
-                self.tell(*status, text, false).await?;
-                if self.lease.borrow().is_some() {
-                    return Ok(());
-                }
-                self.tell(*status, text, false).await
-            }
             Message::Release(lease) => self.release(lease).await,
             Message::Unregister(_) => {
                 let left = self.controller.unregister("Exporter shutdown").await;
