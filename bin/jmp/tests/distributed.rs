@@ -253,6 +253,10 @@ fn leases_are_kept_queued_changed_and_handed_over() {
     let wide = ok(lab.jmp(&["get", "leases", "--client", "one", "-o", "wide"])).stdout;
     assert!(wide.contains("bench is assigned until"), "{wide}");
 
+    let everywhere = ok(lab.jmp(&["admin", "get", "exporters", "-A"])).stdout;
+    assert!(everywhere.starts_with("NAMESPACE"), "{everywhere}");
+    assert!(everywhere.contains("\ndefault"), "{everywhere}");
+
     // The next one has to wait, and is told why.
     let waiting = ok(lab.jmp(&[
         "create",

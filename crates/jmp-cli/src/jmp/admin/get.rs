@@ -21,6 +21,7 @@ Examples:
   jmp admin get exporter bench-3 --devices
   jmp admin get client hello -o yaml
   jmp admin get leases --all
+  jmp admin get exporters --all-namespaces
   jmp admin get policies";
 
 /// Show objects of the controller
@@ -80,6 +81,10 @@ struct Which {
         conflicts_with = "name"
     )]
     selector: String,
+
+    /// Objects of all namespaces
+    #[arg(short = 'A', long, conflicts_with = "name")]
+    all_namespaces: bool,
 }
 
 /// Runs the command.
@@ -102,13 +107,18 @@ pub async fn run(arguments: Args, target: &Target, globals: &Globals) -> Result<
         Some(name) => vec![target.admin.get(target.name(kind, name)).await?],
         None => {
             let selector = which.selector.as_str();
-            target
-                .admin
-                .list(kind, &target.namespace, selector, all)
-                .await?
+            let namespace = match which.all_namespaces {
+                true => "",
+                false => target.namespace.as_str(),
+            };
+            target.admin.list(kind, namespace, selector, all).await?
         }
     };
-    let (headings, rows) = table(kind, &objects, devices)?;
+    let (mut headings, mut rows) = table(kind, &objects, devices)?;
+    if which.all_namespaces {
+        headings.insert(0, "NAMESPACE");
+        rows = namespaced(kind, &objects, devices)?;
+    }
     if which.name.is_some() && matches!(globals.output, Some(Format::Json | Format::Yaml)) {
         let object = objects.into_iter().next().unwrap_or_default();
         return match globals.output {
@@ -117,7 +127,10 @@ pub async fn run(arguments: Args, target: &Target, globals: &Globals) -> Result<
         }
         .map(|()| exit::OK);
     }
-    let empty = format!("No resources found in {} namespace.", target.namespace);
+    let empty = match which.all_namespaces {
+        true => "No resources found.".to_owned(),
+        false => format!("No resources found in {} namespace.", target.namespace),
+    };
     if rows.is_empty() && globals.output.is_none() {
         output::print(&format!("{empty}\n"))?;
         return Ok(exit::OK);
@@ -140,6 +153,20 @@ fn name(object: &Value) -> String {
         kind,
         object["metadata"]["name"].as_str().unwrap_or_default(),
     )
+}
+
+/// The rows of [`table`], each after the namespace of its object.
+fn namespaced(kind: &str, objects: &[Value], devices: bool) -> Result<Vec<Vec<String>>, CliError> {
+    let mut rows = Vec::new();
+    for object in objects {
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+        let (_, of_object) = table(kind, std::slice::from_ref(object), devices)?;
+        for mut row in of_object {
+            row.insert(0, namespace.to_owned());
+            rows.push(row);
+        }
+    }
+    Ok(rows)
 }
 
 type Table = (Vec<&'static str>, Vec<Vec<String>>);
