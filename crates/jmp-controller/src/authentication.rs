@@ -105,13 +105,14 @@ impl Context {
         // Mistakes of the metadata cost nothing to find; tokens do, and they can be guessed at. An
         // expired one was good: whoever has it must hear so, also behind an address that others share.
         let expired = status.message().starts_with(EXPIRED);
-        if status.code() != Code::InvalidArgument && !expired {
-            if let Err(wait) = self.failures.take(address.clone()) {
-                return Err(Status::resource_exhausted(format!(
-                    "too many failed authentications from {address}: try again in {} s",
-                    wait.as_secs() + 1
-                )));
-            }
+        if status.code() != Code::InvalidArgument
+            && !expired
+            && let Err(wait) = self.failures.take(address.clone())
+        {
+            return Err(Status::resource_exhausted(format!(
+                "too many failed authentications from {address}: try again in {} s",
+                wait.as_secs() + 1
+            )));
         }
         let kind = headers
             .get(metadata::KIND)

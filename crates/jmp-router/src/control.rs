@@ -2,7 +2,6 @@
 //!
 //! Losing the controller changes nothing for tunnels: this task connects again and reports again.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use jmp_proto::jmp::v1::{
     CloseTunnels, RouterHello, RouterInstruction, RouterMessage, RouterWelcome,
 };
 use jmp_types::Timestamp;
+use jmp_wire::backoff::Backoff;
 use jmp_wire::connection::{Connection, KeepAlive};
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
@@ -113,17 +113,16 @@ impl Control {
 
     /// Keeps a session with the controller until told to stop.
     pub(crate) async fn run(self) {
-        let mut failures = 0u32;
-        let mut attempts = 0u64;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         while !self.stop.is_cancelled() {
             let mut welcomed = false;
             let end = self.session(&mut welcomed).await;
             self.relay.metrics.controller.set(0);
             let End::Failed(status) = end else { return };
             if welcomed {
-                failures = 0;
+                backoff.reset();
             }
-            let pause = self.pause(failures, attempts);
+            let pause = backoff.pause();
             tracing::warn!(
                 controller = self.options.controller,
                 code = ?status.code(),
@@ -131,23 +130,10 @@ impl Control {
                 again_in = ?pause,
                 "no connection to the controller; tunnels go on"
             );
-            failures += 1;
-            attempts += 1;
             self.stop
                 .run_until_cancelled(tokio::time::sleep(pause))
                 .await;
         }
-    }
-
-    /// Doubles with each failure; between half and all of that, by what differs between routers.
-    fn pause(&self, failures: u32, attempts: u64) -> Duration {
-        let whole = FIRST_PAUSE
-            .saturating_mul(1 << failures.min(16))
-            .min(LONGEST_PAUSE);
-        let mut hasher = DefaultHasher::new();
-        (&self.options.name, &self.options.instance, attempts).hash(&mut hasher);
-        let share = (hasher.finish() % 1000) as f64 / 1000.0;
-        whole.mul_f64(0.5 + share / 2.0)
     }
 
     async fn session(&self, welcomed: &mut bool) -> End {
