@@ -62,3 +62,17 @@ fn every_command_has_examples() {
 fn the_command_tree_is_sound() {
     jmp_cli::jmp::command().debug_assert();
 }
+
+#[test]
+fn the_list_of_commands_says_what_they_say_themselves() {
+    let listed = jmp_cli::jmp::command();
+    let mut built = listed.clone();
+    built.build();
+    for command in listed.get_subcommands().filter(|it| !it.is_hide_set()) {
+        let name = command.get_name();
+        let about = |command: &Command| command.get_about().map(ToString::to_string);
+        let own = built.find_subcommand(name).and_then(about);
+        assert!(own.is_some(), "{name} says nothing");
+        assert_eq!(about(command), own, "jmp {name}");
+    }
+}

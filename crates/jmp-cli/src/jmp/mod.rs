@@ -15,6 +15,7 @@ pub mod exporter;
 pub mod globals;
 pub mod info;
 pub mod later;
+mod lazy;
 pub mod lease;
 pub mod local;
 pub mod login;
@@ -38,6 +39,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::CliError;
 use crate::{exit, output};
 pub use globals::Globals;
+use lazy::Lazy;
 
 /// How long work in the background, such as a read of standard input, may hold up the end of the program.
 const SHUTDOWN: Duration = Duration::from_millis(500);
@@ -75,66 +77,86 @@ pub struct Cli {
 /// All commands, in the order of the help.
 #[derive(Debug, Subcommand)]
 enum Command {
-    Demo(demo::Args),
+    /// Flash, boot and talk to a simulated board
+    Demo(Lazy<demo::Args>),
+    // The headings of its help come before that of the global options if they are there first.
     #[command(visible_aliases = ["sh", "s"])]
     Shell(Box<shell::Args>),
-    Run(run::Args),
+    /// Run an exporter until it is stopped
+    Run(Lazy<run::Args>),
+    /// List exporters or leases
     #[command(visible_alias = "g")]
-    Get(lease::get::Args),
+    Get(Lazy<lease::get::Args>),
+    /// Create something on the controller
     #[command(visible_alias = "c")]
-    Create(lease::create::Args),
-    Update(lease::update::Args),
+    Create(Lazy<lease::create::Args>),
+    /// Change something on the controller
+    Update(Lazy<lease::update::Args>),
+    /// Delete something on the controller
     #[command(visible_aliases = ["del", "d"])]
-    Delete(lease::delete::Args),
-    Describe(lease::describe::Args),
+    Delete(Lazy<lease::delete::Args>),
+    /// Show everything about one lease or exporter, with what happened to it
+    Describe(Lazy<lease::describe::Args>),
+    // Its `--endpoint` takes the place of the global one, which has to be seen before that is added.
     Login(Box<login::Args>),
-    Auth(auth::Args),
+    /// Look at the token of a client, and renew it
+    Auth(Lazy<auth::Args>),
+    /// Administer a controller: clients, exporters, policies, routers, credentials, audit
     #[command(visible_alias = "a")]
-    Admin(admin::Args),
-    Controller(controller::Args),
-    Router(router::Args),
-    Local(local::Args),
-    Info(info::Args),
+    Admin(Lazy<admin::Args>),
+    /// Run the controller that leases exporters to clients, and look after its store
+    Controller(Lazy<controller::Args>),
+    /// Run a router, which carries the bytes between clients and exporters
+    Router(Lazy<router::Args>),
+    /// Keep an exporter running in the background
+    Local(Lazy<local::Args>),
+    /// Show the endpoint, client, administrator, session and paths that are in effect
+    Info(Lazy<info::Args>),
+    /// Show and change configuration
     #[command(visible_alias = "conf")]
-    Config(config::Args),
+    Config(Lazy<config::Args>),
+    /// Show the drivers that exporter configurations can name
     #[command(alias = "drivers")]
-    Driver(driver::Args),
+    Driver(Lazy<driver::Args>),
+    /// Show the version of this program
     #[command(visible_aliases = ["ver", "v"])]
-    Version(version::Args),
-    Completion(completion::Args),
-    Man(man::Args),
+    Version(Lazy<version::Args>),
+    /// Print a script that makes a shell complete `jmp` and `j`
+    Completion(Lazy<completion::Args>),
+    /// Print the manual page, or write those of all commands
+    Man(Lazy<man::Args>),
     /// Old form of `jmp shell`
     #[command(hide = true, alias = "e")]
-    Exporter(shell::OldArgs),
+    Exporter(Lazy<shell::OldArgs>),
     /// Commands of a later version
     #[command(hide = true)]
-    Mcp(later::Args),
+    Mcp(Lazy<later::Args>),
 }
 
 /// Starts a command; the result is the exit code.
 fn dispatch(command: Command, globals: &Globals) -> Result<u8, CliError> {
     match command {
-        Command::Demo(arguments) => wait(demo::run(arguments, globals)),
+        Command::Demo(arguments) => wait(demo::run(arguments.0, globals)),
         Command::Shell(arguments) => wait(shell::run(*arguments, globals)),
-        Command::Run(arguments) => wait(run::run(arguments, globals)),
-        Command::Get(arguments) => wait(lease::get::run(arguments, globals)),
-        Command::Create(arguments) => wait(lease::create::run(arguments, globals)),
-        Command::Update(arguments) => wait(lease::update::run(arguments, globals)),
-        Command::Delete(arguments) => wait(lease::delete::run(arguments, globals)),
-        Command::Describe(arguments) => wait(lease::describe::run(arguments, globals)),
+        Command::Run(arguments) => wait(run::run(arguments.0, globals)),
+        Command::Get(arguments) => wait(lease::get::run(arguments.0, globals)),
+        Command::Create(arguments) => wait(lease::create::run(arguments.0, globals)),
+        Command::Update(arguments) => wait(lease::update::run(arguments.0, globals)),
+        Command::Delete(arguments) => wait(lease::delete::run(arguments.0, globals)),
+        Command::Describe(arguments) => wait(lease::describe::run(arguments.0, globals)),
         Command::Login(arguments) => wait(login::run(*arguments, globals)),
-        Command::Auth(arguments) => wait(auth::run(arguments, globals)),
-        Command::Admin(arguments) => wait(admin::run(arguments, globals)),
-        Command::Local(arguments) => wait(local::run(arguments, globals)),
+        Command::Auth(arguments) => wait(auth::run(arguments.0, globals)),
+        Command::Admin(arguments) => wait(admin::run(arguments.0, globals)),
+        Command::Local(arguments) => wait(local::run(arguments.0, globals)),
         Command::Info(_) => info::run(globals),
-        Command::Config(arguments) => config::run(arguments, globals),
-        Command::Driver(arguments) => driver::run(&arguments, globals),
+        Command::Config(arguments) => config::run(arguments.0, globals),
+        Command::Driver(arguments) => driver::run(&arguments.0, globals),
         Command::Version(_) => version::run(globals),
-        Command::Completion(arguments) => completion::run(&arguments),
-        Command::Man(arguments) => man::run(&arguments),
-        Command::Exporter(arguments) => wait(shell::run_old(arguments, globals)),
-        Command::Controller(arguments) => wait(controller::run(arguments, globals)),
-        Command::Router(arguments) => wait(router::run(arguments, globals)),
+        Command::Completion(arguments) => completion::run(&arguments.0),
+        Command::Man(arguments) => man::run(&arguments.0),
+        Command::Exporter(arguments) => wait(shell::run_old(arguments.0, globals)),
+        Command::Controller(arguments) => wait(controller::run(arguments.0, globals)),
+        Command::Router(arguments) => wait(router::run(arguments.0, globals)),
         Command::Mcp(_) => later::mcp(),
     }
 }
