@@ -78,6 +78,85 @@ impl RouterControl {
             instruction: Some(Instruction::Welcome(welcome)),
         })
     }
+
+    /// Leaves a row about a router that joins. Tunnels must not depend on there being room for it.
+    async fn note(&self, caller: &Caller, hello: &proto::RouterHello) {
+        let mut entry = Entry::new(caller, ACTION, audit::resource("router", &caller.key));
+        entry.detail = format!("serves at {}", hello.endpoint);
+        if let Err(status) = self.context.record(entry, Ok(())).await {
+            tracing::warn!(%status, "a router joined");
+        }
+        let (router, endpoint) = (&hello.name, &hello.endpoint);
+        tracing::info!(router, endpoint, "router joined");
+    }
+
+    /// What a router is told, for as long as it is heard.
+    fn speak(
+        self,
+        welcome: proto::RouterInstruction,
+        joined: Joined,
+        endpoint: String,
+        messages: Streaming<proto::RouterMessage>,
+    ) -> impl Stream<Item = Result<proto::RouterInstruction, Status>> + Send {
+        let Joined {
+            number,
+            backlog,
+            mut instructions,
+            stop,
+        } = joined;
+        let context = Arc::clone(&self.context);
+        let leave = Leave {
+            context: Arc::clone(&context),
+            number,
+        };
+        async_stream::stream! {
+            let _leave = leave;
+            yield Ok(welcome);
+            for close in backlog {
+                yield Ok(close);
+            }
+            let mut certified = Instant::now();
+            let mut told = certified;
+            let heard = hear(Arc::clone(&context), number, messages);
+            let mut heard = std::pin::pin!(heard);
+            loop {
+                tokio::select! {
+                    next = instructions.recv() => match next {
+                        Some(next) => yield Ok(next),
+                        // Forgotten, which another stream of the router did.
+                        None => {
+                            yield Err(replaced());
+                            return;
+                        }
+                    },
+                    status = &mut heard => {
+                        tracing::info!(%status, "router left");
+                        return;
+                    }
+                    () = tokio::time::sleep_until(told + TIME_AGAIN) => {
+                        told = Instant::now();
+                        let is_due = told - certified >= CERTIFICATE_AGAIN;
+                        match self.welcome(&endpoint, is_due) {
+                            Ok(again) => yield Ok(again),
+                            Err(status) => tracing::error!(%status, "a router gets no certificate"),
+                        }
+                        if is_due {
+                            certified = told;
+                        }
+                    }
+                    () = stop.cancelled() => {
+                        yield Err(replaced());
+                        return;
+                    }
+                    () = context.stopping.cancelled() => {
+                        let status = Status::unavailable("the controller is stopping");
+                        yield Err(status);
+                        return;
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The host of `host:port`, without brackets.
@@ -136,6 +215,26 @@ async fn hear(
     }
 }
 
+/// The first message of a router.
+async fn hello(
+    messages: &mut Streaming<proto::RouterMessage>,
+) -> Result<proto::RouterHello, Status> {
+    let first = tokio::time::timeout(HELLO, messages.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("the router said no hello"))??;
+    let Some(Message::Hello(hello)) = first.and_then(|first| first.message) else {
+        return Err(Status::invalid_argument(
+            "the first message of a router must be its hello",
+        ));
+    };
+    if hello.endpoint.is_empty() {
+        return Err(Status::invalid_argument(
+            "the router's hello lacks its public endpoint",
+        ));
+    }
+    Ok(hello)
+}
+
 #[tonic::async_trait]
 impl RouterControlService for RouterControl {
     type ConnectStream =
@@ -149,90 +248,12 @@ impl RouterControlService for RouterControl {
         let kinds = [IdentityKind::Router];
         let caller: Caller = context.audited_caller(&request, &kinds, ACTION, "").await?;
         let mut messages = request.into_inner();
-        let first = tokio::time::timeout(HELLO, messages.message())
-            .await
-            .map_err(|_| Status::deadline_exceeded("the router said no hello"))??;
-        let Some(Message::Hello(hello)) = first.and_then(|first| first.message) else {
-            return Err(Status::invalid_argument(
-                "the first message of a router must be its hello",
-            ));
-        };
-        if hello.endpoint.is_empty() {
-            return Err(Status::invalid_argument(
-                "the router's hello lacks its public endpoint",
-            ));
-        }
+        let hello = hello(&mut messages).await?;
         let endpoint = hello.endpoint.clone();
         let welcome = self.welcome(&endpoint, true)?;
-        let mut entry = Entry::new(&caller, ACTION, audit::resource("router", &caller.key));
-        entry.detail = format!("serves at {endpoint}");
-        // Tunnels must not depend on there being room for a row.
-        if let Err(status) = context.record(entry, Ok(())).await {
-            tracing::warn!(%status, "a router joined");
-        }
-        tracing::info!(
-            router = hello.name,
-            endpoint = hello.endpoint,
-            "router joined"
-        );
-        let Joined {
-            number,
-            backlog,
-            mut instructions,
-            stop,
-        } = context.routers.join(&caller, hello);
-        let leave = Leave {
-            context: Arc::clone(&context),
-            number,
-        };
-        let (stopping, api) = (context.stopping.clone(), self.clone());
-        let outgoing = async_stream::stream! {
-            let _leave = leave;
-            yield Ok(welcome);
-            for close in backlog {
-                yield Ok(close);
-            }
-            let mut certified = Instant::now();
-            let mut told = certified;
-            let heard = hear(Arc::clone(&context), number, messages);
-            let mut heard = std::pin::pin!(heard);
-            loop {
-                tokio::select! {
-                    next = instructions.recv() => match next {
-                        Some(next) => yield Ok(next),
-                        // Forgotten, which another stream of the router did.
-                        None => {
-                            yield Err(replaced());
-                            return;
-                        }
-                    },
-                    status = &mut heard => {
-                        tracing::info!(%status, "router left");
-                        return;
-                    }
-                    () = tokio::time::sleep_until(told + TIME_AGAIN) => {
-                        told = Instant::now();
-                        let is_due = told - certified >= CERTIFICATE_AGAIN;
-                        match api.welcome(&endpoint, is_due) {
-                            Ok(again) => yield Ok(again),
-                            Err(status) => tracing::error!(%status, "a router gets no certificate"),
-                        }
-                        if is_due {
-                            certified = told;
-                        }
-                    }
-                    () = stop.cancelled() => {
-                        yield Err(replaced());
-                        return;
-                    }
-                    () = stopping.cancelled() => {
-                        let status = Status::unavailable("the controller is stopping");
-                        yield Err(status);
-                        return;
-                    }
-                }
-            }
-        };
+        self.note(&caller, &hello).await;
+        let joined = context.routers.join(&caller, hello);
+        let outgoing = self.clone().speak(welcome, joined, endpoint, messages);
         Ok(Response::new(outgoing.boxed()))
     }
 }
