@@ -31,8 +31,8 @@ pub use identity::{
     IdentityIssuer, IdentityVerifier, IssuedToken,
 };
 pub use identity_keys::{IdentityKeys, KeyGenerationError};
-pub use jws::MAX_TOKEN_BYTES;
 pub use jmp_types::Secret;
+pub use jws::MAX_TOKEN_BYTES;
 pub use legacy::LegacyKeyError;
 pub use metadata::fuzz_metadata;
 pub use peek::{Peeked, peek, peek_expiry};
