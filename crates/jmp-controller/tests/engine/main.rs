@@ -22,3 +22,4 @@ mod routers;
 mod status;
 mod takeover;
 mod tokens;
+mod upkeep;
