@@ -29,6 +29,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long one Dial may take: the controller waits up to 30 s for the exporter.
 const DIAL_LIMIT: Duration = Duration::from_secs(40);
+/// How long the exporter may take to come to the router. It is told at once, and speaks first there; a
+/// router that was lost meanwhile has forgotten it, and then a new tunnel is the way.
+const MEETING_LIMIT: Duration = Duration::from_secs(15);
 /// Local connections that may be open at once; each is a tunnel.
 const MOST_TUNNELS: usize = 256;
 
@@ -90,9 +93,10 @@ impl LeaseDial {
             .await
             .map_err(|status| Error::refused("opening a tunnel through the router", status))?;
         let stream = ByteStream {
-            reader: told(opened.stream.reader, address),
+            reader: told(opened.stream.reader, address.clone()),
             writer: opened.stream.writer,
         };
+        let stream = met(stream, &address).await?;
         // The tunnel is the only user of its connection, which ends with it.
         Ok(stream.guarded(connection))
     }
@@ -126,6 +130,26 @@ fn told(reader: ByteReader, router: String) -> ByteReader {
     Box::pin(reader.map(move |item| item.map_err(&explained)))
 }
 
+/// Waits until the exporter is there: the server of an HTTP/2 connection sends its settings unasked.
+async fn met(stream: ByteStream, router: &str) -> Result<ByteStream> {
+    let ByteStream { mut reader, writer } = stream;
+    let Ok(first) = tokio::time::timeout(MEETING_LIMIT, reader.next()).await else {
+        let limit = MEETING_LIMIT.as_secs();
+        let text = format!("the exporter did not come to router {router} within {limit} s");
+        let status = Status::unavailable(text);
+        return Err(Error::refused("meeting the exporter", status));
+    };
+    if let Some(Err(error)) = &first
+        && error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<RouterLost>())
+    {
+        return Err(Error::TunnelLost(error.to_string()));
+    }
+    let reader = futures::stream::iter(first).chain(reader);
+    Ok(ByteStream::new(reader, writer))
+}
+
 /// Whether the same may work a moment later.
 fn may_pass(error: &Error) -> bool {
     match error {
@@ -134,7 +158,9 @@ fn may_pass(error: &Error) -> bool {
             Code::FailedPrecondition => status.message().contains("not ready"),
             _ => false,
         },
-        Error::ControllerUnreachable(_) | Error::RouterUnreachable(_) => true,
+        Error::ControllerUnreachable(_) | Error::RouterUnreachable(_) | Error::TunnelLost(_) => {
+            true
+        }
         _ => false,
     }
 }
@@ -271,10 +297,43 @@ async fn carry(connection: UnixStream, dial: LeaseDial) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use futures::SinkExt;
     use jmp_wire::endpoint::{CallerKind, Connector, Credentials, ServerTrust};
     use tokio::io::AsyncReadExt;
 
     use super::*;
+
+    /// A tunnel at whose other end nobody is.
+    fn lonely() -> (ByteStream, stream::ByteWriter) {
+        let (to_us, reader) = stream::channel(4);
+        let (writer, _) = stream::channel(4);
+        (ByteStream::new(reader, writer), to_us)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exporter_that_does_not_come_is_not_waited_for_without_end() {
+        let (tunnel, _to_us) = lonely();
+        let Err(error) = met(tunnel, "router:8083").await else {
+            panic!("there is no exporter");
+        };
+        assert!(may_pass(&error), "another tunnel may work: {error}");
+        let text = "the exporter did not come to router router:8083 within 15 s";
+        assert!(error.to_string().contains(text), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_exporter_says_first_is_not_lost() {
+        let (tunnel, mut to_us) = lonely();
+        let say = async {
+            tokio::time::sleep(MEETING_LIMIT / 2).await;
+            to_us.send("settings".into()).await.unwrap();
+            to_us.send("more".into()).await.unwrap();
+        };
+        let (met, ()) = tokio::join!(met(tunnel, "router:8083"), say);
+        drop(to_us);
+        let said: Vec<_> = met.unwrap().reader.map(Result::unwrap).collect().await;
+        assert_eq!(said, ["settings", "more"]);
+    }
 
     #[tokio::test]
     async fn what_a_dropped_socket_was_carrying_ends() {

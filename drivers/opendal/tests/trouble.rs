@@ -35,14 +35,15 @@ fn watched() -> (TransferOptions, watch::Receiver<u64>) {
     (options, receiver)
 }
 
-/// Waits until a file is gone; the file system offers no event that fits.
-async fn gone(path: &std::path::Path) {
+/// Waits until a file is there, or is gone; the file system offers no event that fits.
+async fn becomes(path: &std::path::Path, there: bool) {
     let waiting = async {
-        while path.exists() {
+        while path.exists() != there {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(LIMIT, waiting).await.expect("the torn file goes");
+    let became = timeout(LIMIT, waiting).await;
+    assert!(became.is_ok(), "the torn file is there: {}", !there);
 }
 
 #[tokio::test]
@@ -79,10 +80,11 @@ async fn a_client_that_dies_leaves_nothing() {
         tokio::spawn(async move { files.write_from_path("image", flowing(64), &options).await });
     let started = progress.wait_for(|done| *done >= 4 << 20);
     timeout(LIMIT, started).await.expect("in time").unwrap();
-    assert!(root.path().join("image").exists());
+    // What was sent is on its way, and the file is made when it arrives.
+    becomes(&root.path().join("image"), true).await;
     upload.abort();
     drop((upload.await, dying));
-    gone(&root.path().join("image")).await;
+    becomes(&root.path().join("image"), false).await;
     let files = fixture.opendal();
     files.write_bytes("image", "whole").await.unwrap();
     assert_eq!(files.read_bytes("image").await.unwrap(), b"whole");
@@ -122,7 +124,7 @@ async fn a_source_that_breaks_breaks_the_transfer() {
         .await
         .unwrap_err();
     assert!(error.message().contains("the stick was pulled"), "{error}");
-    gone(&root.path().join("image")).await;
+    becomes(&root.path().join("image"), false).await;
     let missing = std::path::Path::new("/nonexistent/image");
     let error = files
         .write_from_path("other", missing, &TransferOptions::default())
@@ -153,7 +155,7 @@ async fn a_broken_file_says_so() {
     let error = file.write_bytes("more").await.unwrap_err();
     assert!(error.message().contains("broken"), "{error}");
     file.close().await.unwrap();
-    gone(&root.path().join("x")).await;
+    becomes(&root.path().join("x"), false).await;
 }
 
 #[tokio::test]
