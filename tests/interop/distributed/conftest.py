@@ -1,10 +1,15 @@
 """Fixtures: one laboratory for each worker, and programs of every release."""
 
 import contextlib
+import signal
 
 import lab as laboratory
 import pytest
 from calls import Caller, make_device
+
+# The shells of a lease that ends get SIGHUP. Whoever runs this without a terminal (nohup) has it ignored,
+# and programs inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
