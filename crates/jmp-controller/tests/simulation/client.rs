@@ -8,6 +8,7 @@ use jmp_client::controller::{Controller, LeaseChange, LeaseRequest};
 use jmp_client::lease::wait_until_ready;
 use jmp_client::{ByteStream, Error, LeaseDial};
 use jmp_wire::endpoint::{CallerKind, Credentials};
+use jmp_wire::stream::ByteReader;
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -274,7 +275,9 @@ impl Person {
     async fn talk(&mut self, lease: &str, mut tunnel: ByteStream) -> Result<(), String> {
         let lines = self.dice.between(2, 8);
         let mut rest = Vec::new();
-        for number in 0..lines {
+        // The greeting.
+        line_of(&mut tunnel.reader, &mut rest, 0).await?;
+        for number in 1..=lines {
             let most = if self.dice.percent(20) { 15_000 } else { 300 };
             let pause = self.dice.milliseconds(0, most);
             tokio::time::sleep(pause).await;
@@ -284,17 +287,7 @@ impl Person {
             let sent = timeout(ANSWER, tunnel.writer.send(line.clone().into())).await;
             sent.map_err(|_| "stuck")?
                 .map_err(|error| error.to_string())?;
-            let answer = loop {
-                if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                    break rest.drain(..=end).collect::<Vec<u8>>();
-                }
-                match timeout(ANSWER, tunnel.reader.next()).await {
-                    Err(_) => return Err(format!("no answer to line {number}")),
-                    Ok(None) => return Err(format!("ended at line {number}")),
-                    Ok(Some(Err(error))) => return Err(format!("line {number}: {error}")),
-                    Ok(Some(Ok(chunk))) => rest.extend_from_slice(&chunk),
-                }
-            };
+            let answer = line_of(&mut tunnel.reader, &mut rest, number).await?;
             let text = String::from_utf8_lossy(&answer);
             let (exporter, echoed) = text.split_once(' ').unwrap_or_default();
             if echoed != format!("{lease} {line}") {
@@ -352,5 +345,24 @@ fn unsure(error: &Error) -> bool {
             ) || status.code() == Code::Unknown && !status.message().contains("lease")
         }
         _ => false,
+    }
+}
+
+/// What the exporter says next, to the end of the line.
+async fn line_of(
+    reader: &mut ByteReader,
+    rest: &mut Vec<u8>,
+    number: u64,
+) -> Result<Vec<u8>, String> {
+    loop {
+        if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            return Ok(rest.drain(..=end).collect());
+        }
+        match timeout(ANSWER, reader.next()).await {
+            Err(_) => return Err(format!("no answer to line {number}")),
+            Ok(None) => return Err(format!("ended at line {number}")),
+            Ok(Some(Err(error))) => return Err(format!("line {number}: {error}")),
+            Ok(Some(Ok(chunk))) => rest.extend_from_slice(&chunk),
+        }
     }
 }

@@ -390,6 +390,11 @@ async fn serve(device: Device, connector: Connector, lease: String, asked: v1::L
         return;
     };
     let mut tunnel = rpc::start_stream(&connection, bearer(&asked.router_token).unwrap());
+    // Exporters serve HTTP/2, where the server speaks unasked; clients wait for that.
+    let greeting = format!("{}\n", device.name);
+    if tunnel.writer.send(greeting.into()).await.is_err() {
+        return;
+    }
     let mut rest = Vec::new();
     while let Some(Ok(chunk)) = tunnel.reader.next().await {
         rest.extend_from_slice(&chunk);
