@@ -130,6 +130,12 @@ fn told(reader: ByteReader, router: String) -> ByteReader {
     Box::pin(reader.map(move |item| item.map_err(&explained)))
 }
 
+/// Whether [`told`] says that a tunnel ended with its router.
+fn is_router_lost(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    inner.is_some_and(|inner| inner.is::<RouterLost>())
+}
+
 /// Waits until the exporter is there: the server of an HTTP/2 connection sends its settings unasked.
 async fn met(stream: ByteStream, router: &str) -> Result<ByteStream> {
     let ByteStream { mut reader, writer } = stream;
@@ -140,9 +146,7 @@ async fn met(stream: ByteStream, router: &str) -> Result<ByteStream> {
         return Err(Error::refused("meeting the exporter", status));
     };
     if let Some(Err(error)) = &first
-        && error
-            .get_ref()
-            .is_some_and(|inner| inner.is::<RouterLost>())
+        && is_router_lost(error)
     {
         return Err(Error::TunnelLost(error.to_string()));
     }
@@ -283,11 +287,7 @@ async fn carry(connection: UnixStream, dial: LeaseDial) -> Result<()> {
     let tunnel = dial.open().await?;
     match stream::bridge(ByteStream::from_io(connection), tunnel).await {
         Ok((sent, received)) => tracing::debug!(sent, received, "tunnel ended"),
-        Err(error)
-            if error
-                .get_ref()
-                .is_some_and(|inner| inner.is::<RouterLost>()) =>
-        {
+        Err(error) if is_router_lost(&error) => {
             return Err(Error::TunnelLost(error.to_string()));
         }
         Err(error) => tracing::debug!(%error, "tunnel broke"),
