@@ -11,14 +11,16 @@ use jmp_proto::jmp::v1 as proto;
 use jmp_proto::jmp::v1::router_control_service_server::RouterControlService;
 use jmp_proto::jmp::v1::router_instruction::Instruction;
 use jmp_proto::jmp::v1::router_message::Message;
-use jmp_types::resource::{Key, Lease};
+use jmp_types::resource::{Client, Exporter, Key, Lease};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::audit::{self, Entry};
 use crate::authentication::Caller;
 use crate::context::Context;
-use crate::routers::{Ends, Joined};
+use crate::credentials::Holder;
+use crate::routers::{self, Ends, Joined};
+use crate::view::View;
 
 /// What rows call it that a router is given the keys of tunnels.
 const ACTION: &str = "JoinRouter";
@@ -177,14 +179,24 @@ fn replaced() -> Status {
     Status::unavailable("this stream of the router was replaced or revoked")
 }
 
-/// Whom a lease joins.
-fn ends(context: &Context, lease: &Key) -> Option<Ends> {
-    let found = context.view.get::<Lease>(lease)?;
-    Some(Ends {
+/// Whom a lease joins, or why it may not.
+fn ends(context: &Context, lease: &Key) -> Result<Ends, &'static str> {
+    let found = context.view.get::<Lease>(lease).ok_or(routers::OVER)?;
+    let (client, exporter) = (found.client(), found.exporter().ok_or(routers::OVER)?);
+    let view = &context.view;
+    if is_revoked::<Client>(view, &client) || is_revoked::<Exporter>(view, &exporter) {
+        return Err(routers::REVOKED);
+    }
+    Ok(Ends {
         namespace: lease.namespace.clone(),
-        client: found.spec.client_ref.name.clone(),
-        exporter: found.exporter()?.name,
+        client: client.name,
+        exporter: exporter.name,
     })
+}
+
+fn is_revoked<T: Holder>(view: &View, key: &Key) -> bool {
+    view.get::<T>(key)
+        .is_none_or(|holder| holder.credential().revoked)
 }
 
 /// Hears the router until its stream ends or breaks.

@@ -30,7 +30,9 @@ const OUTBOX: usize = 1024;
 const REMEMBERED: Duration = Duration::from_secs(32 * 60);
 
 /// Why a tunnel ends that its lease has left behind.
-const OVER: &str = "the lease has ended";
+pub(crate) const OVER: &str = "the lease has ended";
+/// Why a tunnel ends whose client or exporter may not be there any more.
+pub(crate) const REVOKED: &str = "permission denied: the token of one of its ends was revoked";
 
 /// Between whom a tunnel is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,13 +265,14 @@ impl Routers {
     }
 
     /// A router told how it is. `lookup` tells the ends of a lease that this life of the controller
-    /// made no tunnel for. Tunnels that should not be there are closed: an earlier life may have ended
-    /// right after it had written that their lease is over.
+    /// made no tunnel for, or why it may have none. Tunnels that should not be there are closed: an
+    /// earlier life may have ended right after it had written that their lease is over, or that a token
+    /// is revoked.
     pub(crate) fn loaded(
         &self,
         number: u64,
         mut load: proto::RouterLoad,
-        lookup: impl Fn(&Key) -> Option<Ends>,
+        lookup: impl Fn(&Key) -> Result<Ends, &'static str>,
     ) {
         let using = std::mem::take(&mut load.r#use);
         let mut state = self.lock();
@@ -293,7 +296,11 @@ impl Routers {
     }
 
     /// A tunnel is over.
-    pub(crate) fn ended(&self, usage: &proto::TunnelUse, lookup: impl Fn(&Key) -> Option<Ends>) {
+    pub(crate) fn ended(
+        &self,
+        usage: &proto::TunnelUse,
+        lookup: impl Fn(&Key) -> Result<Ends, &'static str>,
+    ) {
         let mut state = self.lock();
         // That it should have ended does not matter any more.
         let _ = self.account(&mut state, usage, &lookup);
@@ -305,13 +312,13 @@ impl Routers {
         &self,
         state: &mut State,
         usage: &proto::TunnelUse,
-        lookup: &impl Fn(&Key) -> Option<Ends>,
+        lookup: &impl Fn(&Key) -> Result<Ends, &'static str>,
     ) -> Result<(), &'static str> {
         if !state.tunnels.contains_key(&usage.stream) {
             let Some(lease) = parse(&usage.lease) else {
                 return Ok(());
             };
-            let ends = lookup(&lease).ok_or(OVER)?;
+            let ends = lookup(&lease)?;
             let holder = Subject::client(&ends.namespace, &ends.client, "").identity();
             if !usage.client.is_empty() && usage.client != holder {
                 return Err("permission denied: the lease was transferred");

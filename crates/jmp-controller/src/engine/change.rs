@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::handle::{ErasedChange, Stored, store_failure};
+use crate::routers::REVOKED;
 use crate::view::{Item, View};
 
 /// Does the same for whichever type the item has.
@@ -205,8 +206,7 @@ impl Engine {
         };
         for lease in self.parts.view.list::<Lease>(Some(&key.namespace)) {
             if holds(&lease, &key) {
-                let reason = "permission denied: the token of one of its ends was revoked";
-                self.parts.routers.close_streams(&lease.key(), reason);
+                self.parts.routers.close_streams(&lease.key(), REVOKED);
             }
         }
     }

@@ -7,6 +7,7 @@ use jmp_store::{Query, StoreError, StoreExt};
 use jmp_types::resource::{AccessPolicy, Administrator, Client, Exporter, Kind, Lease, Router};
 
 use super::{Engine, Parts};
+use crate::routers::OVER;
 use crate::view::Viewed;
 
 /// Reads everything and shows it.
@@ -58,9 +59,7 @@ async fn read<T: Viewed + PartialEq>(parts: &Parts) -> Result<Vec<T>, StoreError
             };
             if gone.as_lease().is_some() {
                 // Nobody heard what followed from it when it was written.
-                parts
-                    .routers
-                    .close_lease(&gone.metadata().key(), "the lease has ended");
+                parts.routers.close_lease(&gone.metadata().key(), OVER);
             }
             match ended {
                 Some(ended) => {

@@ -295,6 +295,23 @@ async fn tunnels_that_should_not_be_there_are_closed() {
     pair.lab.stop().await;
 }
 
+/// Or between its writing that a token is revoked and its telling.
+#[tokio::test(start_paused = true)]
+async fn tunnels_of_a_revoked_client_are_closed_by_the_next_life() {
+    let pair = Pair::new(&[]).await;
+    let mut router = FakeRouter::new(&pair.lab, "east", &[]).await;
+    revoke(&pair.lab, "client", "me").await;
+    let load = RouterLoad {
+        r#use: vec![usage("left", &pair.lease, 1, 1)],
+        ..tunnels(1)
+    };
+    router.load(load).await;
+    let close = router.closing().await;
+    assert_eq!((close.stream.as_str(), close.lease.as_str()), ("left", ""));
+    assert!(close.reason.contains("revoked"), "{close:?}");
+    pair.lab.stop().await;
+}
+
 /// Clocks are set and certificates end while a router is connected.
 #[tokio::test(start_paused = true)]
 async fn a_router_hears_the_time_again_and_gets_another_certificate() {
