@@ -253,6 +253,13 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Whether there was no room on the disk.
+pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    // When the index of the log cannot grow, SQLite has no finer word for it.
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || error.sqlite_extended_error_code() == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
+}
+
 /// What SQLite's error means for the file.
 pub(super) fn failed<'a>(
     action: &'static str,
@@ -265,7 +272,7 @@ pub(super) fn failed<'a>(
             Some(ErrorCode::NotADatabase) => FileError::Foreign { path, reason },
             Some(ErrorCode::DatabaseCorrupt) => FileError::Damaged { path, reason },
             Some(ErrorCode::ReadOnly) => FileError::ReadOnly { path },
-            Some(ErrorCode::DiskFull) => FileError::Full { action, path },
+            _ if is_full(&error) => FileError::Full { action, path },
             _ => FileError::Database {
                 action,
                 path,
@@ -297,6 +304,17 @@ mod tests {
             .execute("UPDATE counter SET value = 7", []);
         assert_eq!(counted.expect("is written"), 1);
         (folder, path)
+    }
+
+    /// As the upgrade of a store on a disk with 20 KiB left.
+    #[test]
+    fn no_room_for_the_index_of_the_log_is_a_full_disk() {
+        let error = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        let meaning = failed("upgrade", Path::new("store.db"));
+        let full = meaning(error(rusqlite::ffi::SQLITE_IOERR_SHMSIZE));
+        assert!(matches!(full, FileError::Full { .. }), "{full:?}");
+        let other = meaning(error(rusqlite::ffi::SQLITE_IOERR_READ));
+        assert!(matches!(other, FileError::Database { .. }), "{other:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use jmp_types::Timestamp;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi};
 use tokio::sync::{mpsc, oneshot};
 
+use super::open::is_full;
 use super::write::Changes;
 use crate::StoreError;
 use crate::audit::AuditRecord;
@@ -173,11 +174,7 @@ impl Writer {
 
 /// What SQLite's error means for one call.
 pub(super) fn store_error(place: &Arc<str>, error: &rusqlite::Error) -> StoreError {
-    let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
-    // The index of the log cannot grow: SQLite has no finer word for that.
-    let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull)
-        || extended == ffi::SQLITE_IOERR_SHMSIZE;
-    if full {
+    if is_full(error) {
         StoreError::Full(Arc::clone(place))
     } else {
         StoreError::Failed {
