@@ -37,6 +37,9 @@ const BATCH: usize = 512;
 const WALL_CHECK: Duration = Duration::from_secs(3);
 /// Pause after the store refused to be read.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How long events of objects wait for others, to be written with them: the disk is asked for what
+/// somebody waits for.
+const GATHERED: Duration = Duration::from_millis(100);
 
 /// What the engine works on.
 pub(crate) struct Parts {
@@ -103,7 +106,13 @@ async fn write_history(
     sink: Arc<dyn EventSink>,
     mut records: mpsc::Receiver<Vec<jmp_store::EventRecord>>,
 ) {
-    while let Some(batch) = records.recv().await {
+    while let Some(mut batch) = records.recv().await {
+        if !records.is_closed() {
+            tokio::time::sleep(GATHERED).await;
+        }
+        while let Ok(more) = records.try_recv() {
+            batch.extend(more);
+        }
         if let Err(error) = sink.append_events(batch).await {
             tracing::warn!(%error, "events of objects were not kept");
         }
