@@ -1,14 +1,15 @@
-//! What the machine gives with nothing of ours in between: loopback TCP, and `cp`.
+//! What the machine gives with nothing of ours in between: loopback TCP, `cp`, and the disk.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::table::median;
 use crate::{Outcome, steps};
@@ -23,6 +24,41 @@ pub struct Echo {
 
 fn io(error: std::io::Error) -> String {
     format!("loopback TCP: {error}")
+}
+
+/// Does `work`, and tells with its result what the disk alone took meanwhile, in ms: the slowest hundredth
+/// of small writes to a file of `folder` with a sync each, one in every `pause`.
+pub fn beside_disk<T>(
+    folder: &Path,
+    pause: Duration,
+    work: impl FnOnce() -> T,
+) -> Outcome<(T, f64)> {
+    let path = folder.join("disk");
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let file = File::create(&path).map_err(failed)?;
+    let stop = AtomicBool::new(false);
+    let sample = || -> std::io::Result<Vec<f64>> {
+        let mut times = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let begin = Instant::now();
+            file.write_all_at(&[0; 4096], 0)?;
+            file.sync_data()?;
+            times.push(begin.elapsed().as_secs_f64() * 1e3);
+            std::thread::sleep(pause.saturating_sub(begin.elapsed()));
+        }
+        Ok(times)
+    };
+    let (done, times) = std::thread::scope(|scope| {
+        let sampler = scope.spawn(sample);
+        let done = work();
+        stop.store(true, Ordering::Relaxed);
+        (done, sampler.join())
+    });
+    let times = times.map_err(|_| "the disk was not measured")?;
+    let mut times = times.map_err(failed)?;
+    times.sort_by(f64::total_cmp);
+    let slowest = times.get(times.len() * 99 / 100).copied();
+    Ok((done, slowest.unwrap_or(f64::NAN)))
 }
 
 /// Echo of `size` bytes over loopback TCP without Nagle's delay.
