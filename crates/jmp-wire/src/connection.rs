@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -65,7 +66,8 @@ pub const TCP_KEEP_ALIVE: KeepAlive = KeepAlive {
     timeout: Duration::from_secs(180),
 };
 
-/// The client end of a connection. Clones share it; the last one closes it.
+/// The client end of a connection. Clones share it, and so do the bodies of its answers; the last one
+/// closes it.
 #[derive(Clone)]
 pub struct Connection {
     sender: hyper::client::conn::http2::SendRequest<RpcBody>,
@@ -86,6 +88,34 @@ impl Drop for ConnectionTask {
     fn drop(&mut self) {
         self.driver.abort();
         self.dropped.cancel();
+    }
+}
+
+/// Body of an answer. It keeps its connection: whoever reads one need not hold a handle, too.
+pub struct AnswerBody {
+    incoming: Incoming,
+    _task: Arc<ConnectionTask>,
+}
+
+// === impl AnswerBody ===
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.incoming).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.incoming.size_hint()
     }
 }
 
@@ -212,7 +242,7 @@ impl Connection {
         &self,
         path: &'static str,
         mut request: Request<RpcBody>,
-    ) -> Result<Response<Incoming>, Status> {
+    ) -> Result<Response<AnswerBody>, Status> {
         let uri = Uri::builder()
             .scheme("http")
             .authority(self.authority.clone())
@@ -226,21 +256,26 @@ impl Connection {
     fn send(
         &self,
         mut request: Request<RpcBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Status>> + Send + 'static {
+    ) -> impl Future<Output = Result<Response<AnswerBody>, Status>> + Send + 'static {
         for (name, value) in self.metadata.iter() {
             request.headers_mut().insert(name.clone(), value.clone());
         }
         let mut sender = self.sender.clone();
         let ended = Arc::clone(&self.ended);
+        let task = Arc::clone(&self.task);
         async move {
             let answered = async {
                 sender.ready().await?;
                 sender.send_request(request).await
             };
-            answered.await.map_err(|error| {
+            let answer = answered.await.map_err(|error| {
                 let text = ended.get().cloned().unwrap_or_else(|| described(&error));
                 Status::unavailable(format!("the connection was lost: {text}"))
-            })
+            })?;
+            Ok(answer.map(|incoming| AnswerBody {
+                incoming,
+                _task: task,
+            }))
         }
     }
 }
@@ -266,7 +301,7 @@ pub(crate) fn described(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 impl tower_service::Service<Request<RpcBody>> for Connection {
-    type Response = Response<Incoming>;
+    type Response = Response<AnswerBody>;
     type Error = Status;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 

@@ -14,10 +14,9 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame as BodyFrame};
-use hyper::body::Incoming;
 use tonic::{Code, Status};
 
-use crate::connection::{Connection, RpcBody, described};
+use crate::connection::{AnswerBody, Connection, RpcBody, described};
 use crate::frame::{self, FrameDecoder, FrameType};
 use crate::held::{Keeper, hold};
 use crate::stream::{ByteReader, ByteStream, channel};
@@ -332,7 +331,7 @@ fn stream_request(metadata: HeaderMap, reader: ByteReader) -> Request<RpcBody> {
 }
 
 /// The metadata and the body of an answer that is no refusal.
-fn accepted(response: Response<Incoming>) -> Result<(HeaderMap, Incoming), Status> {
+fn accepted(response: Response<AnswerBody>) -> Result<(HeaderMap, AnswerBody), Status> {
     let (parts, body) = response.into_parts();
     if let Some(status) = Status::from_header_map(&parts.headers)
         && status.code() != Code::Ok
@@ -348,7 +347,7 @@ fn accepted(response: Response<Incoming>) -> Result<(HeaderMap, Incoming), Statu
     Ok((parts.headers, body))
 }
 
-fn response_reader(body: Incoming, keeper: Keeper<Incoming>) -> ByteReader {
+fn response_reader(body: AnswerBody, keeper: Keeper<AnswerBody>) -> ByteReader {
     Box::pin(FrameReader {
         body: Some(body),
         decoder: FrameDecoder::default(),

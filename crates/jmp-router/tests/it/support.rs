@@ -8,11 +8,11 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, header};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use jmp_auth::{TunnelEnds, TunnelIssuer, TunnelKeys, TunnelTokens};
 use jmp_router::{Keys, Listener, MemoryDialer, Router, RouterHandle, RouterOptions, Tls};
 use jmp_types::Timestamp;
-use jmp_wire::connection::{Connection, RpcBody};
+use jmp_wire::connection::{AnswerBody, Connection, RpcBody};
 use jmp_wire::rpc::STREAM_PATH;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -135,7 +135,7 @@ pub struct Peer {
     pub connection: Option<Connection>,
     pub headers: HeaderMap,
     sender: Option<mpsc::Sender<Bytes>>,
-    body: Incoming,
+    body: AnswerBody,
     rest: BytesMut,
 }
 
